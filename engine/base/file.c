@@ -1,0 +1,150 @@
+#include "base/file.h"
+
+#include "base/mem.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static enum loam_status code_of(int e) {
+    return e == ENOENT ? LOAM_ENOTFOUND : e == EACCES || e == EPERM ? LOAM_EPERM : LOAM_EIO;
+}
+
+enum loam_status file_read(struct buf *out, const char *path, struct err *err) {
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return err_errno(err, code_of(errno), "cannot open %s", path);
+    enum loam_status s = LOAM_OK;
+    for (;;) {
+        size_t room = out->max - out->len < 65536 ? out->max - out->len : 65536;
+        uint8_t probe;
+        if (room && (s = buf_reserve(out, room, err)))
+            break;
+        ssize_t got = room ? read(fd, out->data + out->len, room) : read(fd, &probe, 1);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0) {
+            s = err_errno(err, LOAM_EIO, "cannot read %s", path);
+            break;
+        }
+        if (!got) {
+            s = buf_add(out, "", 0, err); /* the terminating NUL */
+            break;
+        }
+        if (!room) {
+            s = err_set(err, LOAM_ELIMIT, "%s is larger than the limit of %zu bytes", path, out->max);
+            break;
+        }
+        out->len += (size_t)got;
+    }
+    close(fd);
+    return s;
+}
+
+static enum loam_status write_all(int fd, const char *path, const uint8_t *p, size_t n, struct err *err) {
+    while (n) {
+        ssize_t put = write(fd, p, n);
+        if (put < 0 && errno == EINTR)
+            continue;
+        if (put < 0)
+            return err_errno(err, LOAM_EIO, "cannot write %s", path);
+        p += put;
+        n -= (size_t)put;
+    }
+    return LOAM_OK;
+}
+
+static void sync_parent(const char *path) {
+    char dir[4096];
+    const char *slash = strrchr(path, '/');
+    size_t n = slash ? (size_t)(slash - path) : 0;
+    if (n >= sizeof dir)
+        return;
+    memcpy(dir, n ? path : slash ? "/" : ".", n ? n : 1);
+    dir[n ? n : 1] = 0;
+    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd >= 0) {
+        (void)!fsync(fd);
+        close(fd);
+    }
+}
+
+enum loam_status file_write(const char *path, const void *p, size_t n, unsigned mode, struct err *err) {
+    char *tmp = mem_printf("%s.tmp-%ld", path, (long)getpid());
+    if (!tmp)
+        return err_set(err, LOAM_ENOMEM, "no memory to write %s", path);
+    enum loam_status s = LOAM_OK;
+    int fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, (mode_t)mode);
+    if (fd < 0) {
+        s = err_errno(err, code_of(errno), "cannot create %s", tmp);
+        mem_free(tmp);
+        return s;
+    }
+    s = write_all(fd, tmp, p, n, err);
+    if (!s && fsync(fd))
+        s = err_errno(err, LOAM_EIO, "cannot sync %s", tmp);
+    if (close(fd) && !s)
+        s = err_errno(err, LOAM_EIO, "cannot close %s", tmp);
+    if (!s && rename(tmp, path))
+        s = err_errno(err, LOAM_EIO, "cannot rename %s to %s", tmp, path);
+    if (s)
+        unlink(tmp);
+    else
+        sync_parent(path);
+    mem_free(tmp);
+    return s;
+}
+
+enum loam_status file_mkdirs(const char *path, struct err *err) {
+    char *p = mem_strdup(path);
+    if (!p)
+        return err_set(err, LOAM_ENOMEM, "no memory for a path");
+    enum loam_status s = LOAM_OK;
+    for (char *q = p + (*p == '/');; q++) {
+        if (*q != '/' && *q)
+            continue;
+        char c = *q;
+        *q = 0;
+        if (*p && mkdir(p, 0700) && errno != EEXIST)
+            s = err_errno(err, code_of(errno), "cannot make the folder %s", p);
+        *q = c;
+        if (s || !c)
+            break;
+    }
+    mem_free(p);
+    return s;
+}
+
+bool file_exists(const char *path) {
+    return access(path, F_OK) == 0;
+}
+
+enum loam_status file_map(struct file_map *out, const char *path, struct err *err) {
+    *out = (struct file_map){0};
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return err_errno(err, code_of(errno), "cannot open %s", path);
+    struct stat st;
+    enum loam_status s = LOAM_OK;
+    if (fstat(fd, &st) || !S_ISREG(st.st_mode))
+        s = err_set(err, LOAM_EIO, "%s is not a regular file", path);
+    else if (st.st_size > 0) {
+        void *p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+        if (p == MAP_FAILED)
+            s = err_errno(err, LOAM_EIO, "cannot map %s", path);
+        else
+            *out = (struct file_map){p, (size_t)st.st_size};
+    }
+    close(fd);
+    return s;
+}
+
+void file_unmap(struct file_map *m) {
+    if (m->data)
+        munmap((void *)m->data, m->len);
+    *m = (struct file_map){0};
+}

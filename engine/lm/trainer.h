@@ -1,0 +1,112 @@
+/* LoRA training on the CPU in arith-1 (act=f32): same manifest, same adapter hash, whatever the threads, the micro-batches or
+ * how often it was killed on the way.
+ *
+ * What a run is, exactly. Step s of S takes the next `batch` rows of its epoch's order (philox stream "order", index = epoch;
+ * the last step of an epoch may be short). An example's gradient is that of its summed NLL, each element one fp32 chain over
+ * its own tokens; the step's gradient adds examples in manifest order (the order's order) and divides by the count of trained
+ * tokens of the step. Clip: norm2 = sum of squares (32 lanes by position in the whole adapter, then the tree), f = clip /
+ * (sqrt(norm2) + 1e-6f) if that is below 1, g = g * f. Then AdamW (gpu/ops.h) with learning rate and bias corrections from
+ * fp64 on the host.
+ *
+ * Folder of a run (DIR): manifest (text), state (atomic; everything needed to go on), steps (one 64-byte record a step),
+ * epoch-N.adapter for N = 1, 2, 4, 8, ... and the last; adapter (the result). Killing the program at any moment loses
+ * at most the work since the last state. One process a folder: the caller locks. */
+#ifndef LOAM_LM_TRAINER_H
+#define LOAM_LM_TRAINER_H
+
+#include "lm/adapter.h"
+#include "lm/data.h"
+
+struct lm_model;
+
+enum lm_schedule { LM_CONSTANT, LM_LINEAR, LM_COSINE };
+
+struct lm_hyper {
+    uint32_t rank;        /* 16 */
+    float alpha;          /* 32 */
+    bool rslora;
+    uint32_t targets;     /* bits of enum lm_linear; all */
+    float dropout;        /* 0 .. 0.9; of x before A, as PEFT */
+    double lr;            /* 1e-3 */
+    enum lm_schedule schedule;
+    double warmup;        /* share of all steps, 0.06 */
+    double beta1, beta2, eps, decay; /* 0.9 0.999 1e-8 0 */
+    double clip;          /* 1; 0 = none */
+    uint32_t epochs;      /* 12 */
+    uint32_t batch;       /* rows a step, 8 */
+    uint32_t max_tokens;  /* of a row; longer rows are refused by name */
+};
+/* The defaults in brackets above. */
+void lm_hyper_default(struct lm_hyper *h);
+enum loam_status lm_hyper_check(const struct lm_hyper *h, struct err *err) LOAM_MUST_USE;
+/* Canonical text, one "name value" a line in the order above, fp64 as %a; keccak of it is the recipe's hyperHash. */
+enum loam_status lm_hyper_text(struct buf *out, const struct lm_hyper *h, struct err *err) LOAM_MUST_USE;
+enum loam_status lm_hyper_parse(struct lm_hyper *h, const char *text, size_t len, struct err *err) LOAM_MUST_USE;
+
+struct lm_train_plan { /* bytes; printed before step 1, and allocated then */
+    size_t base;       /* mapped weights (shared, can be dropped by the system) */
+    size_t packed;     /* the kernels' own copy of weights, if any */
+    size_t adapter;    /* parameters */
+    size_t optimiser;  /* gradient, m, v */
+    size_t activations;/* saved for backward, for micro_tokens */
+    size_t scratch;    /* logits chunk, per-layer work */
+    uint32_t micro_tokens; /* most tokens in flight; a longer step goes in several passes with the same bits */
+    bool recompute;    /* layers are computed again in backward */
+    uint64_t steps;    /* of the whole run */
+};
+
+struct lm_train_metrics {
+    uint64_t step, steps;    /* done, of */
+    uint32_t epoch, epochs;  /* current (from 1), of */
+    double loss;             /* mean NLL a trained token of this step */
+    double lr, grad_norm;    /* before the clip */
+    double tok_s;            /* tokens (all, trained or not) a second, this run, smoothed */
+    double eta_s;            /* to the end */
+    uint64_t tokens;         /* seen in all */
+    size_t rss;              /* resident bytes of the process */
+    uint64_t targets;        /* trained tokens of this step */
+};
+
+enum lm_train_ask { LM_GO_ON, LM_PAUSE, LM_CANCEL }; /* PAUSE saves the state and returns LOAM_ECANCEL with paused set */
+
+struct lm_train_hooks {
+    void *ctx;
+    void (*metrics)(void *ctx, const struct lm_train_metrics *m);        /* after every step; may be NULL */
+    void (*checkpoint)(void *ctx, uint32_t epoch, const char *path);     /* after it stands on disk; may be NULL */
+    enum lm_train_ask (*ask)(void *ctx);  /* often (each layer of each pass): cancel, pause; also where the scheduler yields */
+    double save_s;                        /* seconds between states; 0 = 30 */
+};
+
+struct lm_train_result {
+    uint8_t adapter_hash[32];
+    uint8_t manifest_hash[32];
+    uint32_t checkpoints;            /* count */
+    uint32_t checkpoint_epoch[32];   /* 1, 2, 4, ... last */
+    uint64_t checkpoint_step[32];
+    uint8_t checkpoint_hash[32][32]; /* adapter hashes */
+    uint64_t steps;
+    double loss;                     /* of the last step */
+    double tok_s;
+    bool paused;
+};
+
+/* One 64-byte record a step, little-endian, in DIR/steps: u64 step · f64 loss sum (fp32 chain widened) · u64 targets · f32 norm ·
+ * f32 lr · 32 keccak of the gradient's per-tensor sums of squares (fp32, in order). Leaves of the Training statement's step tree. */
+#define LM_STEP_BYTES 64
+
+struct lm_trainer;
+/* Plans and allocates everything; opens DIR (made if missing) and goes on from its state if its manifest is the same
+ * (LOAM_ESTATE otherwise, naming the first line that differs). model and data are borrowed until lm_trainer_free.
+ * memory: bytes the run may use, 0 = three quarters of what is free. */
+enum loam_status lm_trainer_new(struct lm_trainer **out, const struct lm_model *m, const struct lm_data *d,
+                                const struct lm_hyper *h, const uint8_t seed[32], const char *dir, size_t memory,
+                                struct err *err) LOAM_MUST_USE;
+const struct lm_train_plan *lm_trainer_plan(const struct lm_trainer *t);
+uint64_t lm_trainer_step(const struct lm_trainer *t); /* done so far; > 0 straight after _new means it was resumed */
+/* Until the end, a cancel, a pause or an error. LOAM_ENONFINITE names step, row and tensor. */
+enum loam_status lm_trainer_run(struct lm_trainer *t, const struct lm_train_hooks *hooks, struct lm_train_result *out,
+                                struct err *err) LOAM_MUST_USE;
+const struct lm_adapter *lm_trainer_adapter(const struct lm_trainer *t); /* current; borrowed */
+void lm_trainer_free(struct lm_trainer *t);
+
+#endif

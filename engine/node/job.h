@@ -1,0 +1,69 @@
+/* Jobs: work on threads of its own, with cancel, pause, progress, a listing and a durable record.
+ *
+ * A job's function is sequential code. It gets an immutable input, looks at its cancel flag (job_check) and reports
+ * progress. Durable jobs are recorded in DATA/jobs/ID.json until they end, so that a node that died starts them again.
+ * States: running, paused, waiting (needs the user, e.g. a password; `job resume` goes on), done, failed, cancelled.
+ * Ended jobs stay listed (JOBS_KEPT newest). */
+#ifndef LOAM_NODE_JOB_H
+#define LOAM_NODE_JOB_H
+
+#include "base/status.h"
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct node;
+struct job;
+struct jobs;
+
+#define JOBS_RUNNING_MAX 64 /* threads; more start as LOAM_EBUSY */
+#define JOBS_KEPT 100
+
+enum job_state { JOB_RUNNING, JOB_PAUSED, JOB_WAITING, JOB_DONE, JOB_FAILED, JOB_CANCELLED };
+const char *job_state_name(enum job_state s);
+
+struct job_def {
+    const char *title; /* shown; the command line without secrets */
+    const char *flow;  /* flow id, or NULL: a fresh one "title's first word-<32 hex>" */
+    bool listed;       /* in job list and the jobs topic */
+    bool durable;
+    json_t *record;    /* what a resume needs (borrowed, copied), or NULL */
+    /* The work; on its own thread. */
+    enum loam_status (*run)(struct job *j, void *arg, struct err *err);
+    /* After run, on the job's thread; the job's end is already listed. Frees arg. May be NULL. */
+    void (*end)(struct job *j, void *arg, enum loam_status s, const struct err *err);
+    void *arg;
+};
+
+/* Any thread. *id gets the job's number (unique in the data folder). If it fails, end is not called and arg stays the
+ * caller's. */
+enum loam_status job_start(struct node *n, uint64_t *id, const struct job_def *def, struct err *err) LOAM_MUST_USE;
+
+/* For the job's own thread. */
+uint64_t job_id(struct job *j);
+const char *job_flow(struct job *j);
+bool job_cancelled(struct job *j); /* cancelled, or the node stops */
+/* LOAM_ECANCEL if cancelled (or the node stops: a durable job then stays recorded); sleeps while paused. */
+enum loam_status job_check(struct job *j, struct err *err) LOAM_MUST_USE;
+/* Sleeps, ended early by cancel. */
+enum loam_status job_sleep_ms(struct job *j, uint64_t ms, struct err *err) LOAM_MUST_USE;
+/* detail stolen, may be NULL: an object; "text" is a phrase for people. */
+void job_progress(struct job *j, uint64_t done, uint64_t total, json_t *detail);
+void job_result(struct job *j, json_t *result); /* stolen; listed with the job */
+
+/* Any thread. LOAM_ENOTFOUND; LOAM_ESTATE when it has ended. */
+enum loam_status job_cancel(struct node *n, uint64_t id, struct err *err) LOAM_MUST_USE;
+enum loam_status job_pause(struct node *n, uint64_t id, struct err *err) LOAM_MUST_USE;
+/* Paused: goes on. Waiting or failed durable: LOAM_ESTATE here; engine/cmd starts it again from its record. */
+enum loam_status job_resume(struct node *n, uint64_t id, struct err *err) LOAM_MUST_USE;
+/* Waits for the end. Job threads only. *s gets how it ended. */
+enum loam_status job_wait(struct node *n, uint64_t id, enum loam_status *s, struct err *err) LOAM_MUST_USE;
+/* [{id, title, flow, state, done, total, detail, started_ms, ended_ms, status, error, durable}], newest first; new reference. */
+json_t *job_list(struct node *n);
+json_t *job_show(struct node *n, uint64_t id); /* NULL if unknown; also "record" and "result" */
+size_t job_running(struct node *n); /* listed jobs not ended */
+/* Records of durable jobs that an earlier life left unfinished: [{id, flow, title, record}]; new reference. */
+json_t *job_unfinished(struct node *n);
+
+#endif

@@ -7,7 +7,7 @@
  *
  * File, little-endian ("LOAMADP1"): 8 magic · u32 version 1 · u32 header length · header · padding to 64 · fp32 data (all
  * tensors, A then B) · 32 keccak of everything before. Header: 32 base hash · u32 rank · u32 flags (1 = rsLoRA) · f32 alpha ·
- * f32 scale · u32 tensors · u32 eot token · then a tensor: u32 layer · u32 kind · u32 in · u32 out.
+ * f32 scale · u32 tensors · u32 eot token · u32 0 · then a tensor: u32 layer · u32 kind · u32 in · u32 out.
  * Adapter hash = keccak("loam adapter 1" ‖ header ‖ data): what the Training statement names. */
 #ifndef LOAM_LM_ADAPTER_H
 #define LOAM_LM_ADAPTER_H

@@ -12,7 +12,7 @@
 #include "base/banned.h"
 
 #define MAGIC "LOAMADP1"
-#define VERSION 1u
+#define FILE_VERSION 1u
 #define PREFIX 16 /* magic, version, header length */
 #define FIXED 60  /* header before its tensors */
 #define PER_TENSOR 16
@@ -230,7 +230,7 @@ enum loam_status lm_adapter_save(const struct lm_adapter *a, const char *path, s
     if (!p)
         return err_set(err, LOAM_ENOMEM, "no memory to write the adapter %s", path);
     memcpy(p, MAGIC, 8);
-    put_le32(p + 8, VERSION);
+    put_le32(p + 8, FILE_VERSION);
     put_le32(p + 12, (uint32_t)head);
     header_write(p + PREFIX, a);
     memcpy(p + data_at, a->data, a->size * sizeof(float));
@@ -243,8 +243,8 @@ enum loam_status lm_adapter_save(const struct lm_adapter *a, const char *path, s
 static enum loam_status parse_into(struct lm_adapter *a, const uint8_t *p, size_t n, struct err *err) {
     if (n < PREFIX + FIXED + 32 || memcmp(p, MAGIC, 8))
         return err_set(err, LOAM_EPARSE, "not a loam adapter file");
-    if (le32(p + 8) != VERSION)
-        return err_set(err, LOAM_EVERSION, "adapter file version %u (this program reads %u)", le32(p + 8), VERSION);
+    if (le32(p + 8) != FILE_VERSION)
+        return err_set(err, LOAM_EVERSION, "adapter file version %u (this program reads %u)", le32(p + 8), FILE_VERSION);
     size_t head = le32(p + 12);
     const uint8_t *h = p + PREFIX;
     if (head < FIXED || head > n - PREFIX - 32)

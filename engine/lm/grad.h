@@ -3,8 +3,8 @@
  * it is there.
  *
  * B's gradient of one row and tensor is the sum over the row's tokens, ascending, one fp32 chain an element:
- *     g[o][r] = sum_t u[t][o] * h[t][r],   u = scale * dL/dy [T][out],  h = A x [T][R]
- * The sink gets u and h too, so that a projection P g = sum_t (P u[t]) h[t]' is made of the factors, never from g. */
+ *     g[o][r] = fl(scale * sum_t u[t][o] * h[t][r]),   u = dL/dy [T][out],  h = A x [T][R]
+ * The sink gets u and h too, so that a projection P g = scale * sum_t (P u[t]) h[t]' is made of the factors, never from g. */
 #ifndef LOAM_LM_GRAD_H
 #define LOAM_LM_GRAD_H
 
@@ -19,7 +19,8 @@ struct lm_grad_tensor {
     uint32_t tensor;        /* position in the adapter (adapter.h's order); layers arrive from the last to the first */
     uint32_t rank, out;     /* R, out */
     uint32_t tokens;        /* T of this row */
-    const float *u;         /* [T][out]; borrowed until the call returns */
+    float scale;            /* the adapter's */
+    const float *u;         /* [T][out], gradient of the linear layer's output; borrowed until the call returns */
     const float *h;         /* [T][R] */
     const float *g;         /* [out][R], or NULL when the sink said it needs only the factors */
 };

@@ -3,10 +3,9 @@
  *
  * What a run is, exactly. Step s of S takes the next `batch` rows of its epoch's order (philox stream "order", index = epoch;
  * the last step of an epoch may be short). An example's gradient is that of its summed NLL, each element one fp32 chain over
- * its own tokens; the step's gradient adds examples in manifest order (the order's order) and divides by the count of trained
- * tokens of the step. Clip: norm2 = sum of squares (32 lanes by position in the whole adapter, then the tree), f = clip /
- * (sqrt(norm2) + 1e-6f) if that is below 1, g = g * f. Then AdamW (gpu/ops.h) with learning rate and bias corrections from
- * fp64 on the host.
+ * its own tokens; the step's gradient g adds examples in manifest order (the order's order). With N the step's trained tokens,
+ * inv = fl(1 / N), norm = fl(fl(sqrt(sumsq(g))) * inv): g_scale = inv, or fl(inv * fl(clip / fl(norm + 1e-6f))) where norm >
+ * clip. Then AdamW (gpu/ops.h) with learning rate and bias corrections from fp64 on the host, rounded once.
  *
  * Folder of a run (DIR): manifest (text), state (atomic; everything needed to go on), steps (one 64-byte record a step),
  * epoch-N.adapter for N = 1, 2, 4, 8, ... and the last; adapter (the result). Killing the program at any moment loses

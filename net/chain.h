@@ -116,15 +116,15 @@ enum loam_status chain_wait(struct chain *c, uint64_t number, uint64_t timeout_m
 /* A verified canonical header. LOAM_ENOTFOUND: not (yet) in the chain. */
 enum loam_status chain_header(struct chain *c, struct header *out, uint64_t number, struct err *err) LOAM_MUST_USE;
 enum loam_status chain_header_by_hash(struct chain *c, struct header *out, const struct hash32 *hash, struct err *err) LOAM_MUST_USE;
-uint64_t chain_id(const struct chain *c);
-struct rpc *chain_rpc(struct chain *c);
+uint64_t chain_network(const struct chain *c); /* chain id */
+struct rpc *chain_endpoints(struct chain *c);
 
 /* Verified reads, pinned to the header given (`at`; NULL: the verified head). Endpoints that lie are blamed and the next
  * is asked; the last error comes back when none answers truly. */
 enum loam_status chain_account(struct chain *c, struct account *out, const struct addr20 *addr, const struct header *at,
                                struct err *err) LOAM_MUST_USE;
 /* values[i] of slots[i], n <= 256. */
-enum loam_status chain_storage(struct chain *c, struct u256 *values, const struct addr20 *addr, const struct hash32 *slots, size_t n,
+enum loam_status chain_slots(struct chain *c, struct u256 *values, const struct addr20 *addr, const struct hash32 *slots, size_t n,
                                const struct header *at, struct err *err) LOAM_MUST_USE;
 /* Appends the code; its hash is the account's proven one. An account without code gives no bytes. */
 enum loam_status chain_code(struct chain *c, struct buf *out, const struct addr20 *addr, const struct header *at, struct err *err) LOAM_MUST_USE;

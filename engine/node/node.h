@@ -10,6 +10,7 @@
 #include "base/option.h"
 #include "base/status.h"
 
+#include <jansson.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <uv.h>
@@ -48,13 +49,12 @@ struct node {
 
 /* What the room above (engine/cmd) gives the control socket; node never includes cmd. All run on the loop thread, except
  * that run's callbacks may come from any thread. */
-struct json_t;
 struct control_call; /* node/socket.h */
 struct node_frontend {
     /* Starts a command. Must end with control_call_end exactly once (maybe later, from another thread). */
     void (*run)(struct node *n, struct control_call *call);
-    struct json_t *(*complete)(struct node *n, const char *line, size_t cursor, const char *cwd);
-    struct json_t *(*table)(void);
+    json_t *(*complete)(struct node *n, const char *line, size_t cursor, const char *cwd);
+    json_t *(*table)(void);
     /* Resumes job records left by an earlier life. */
     void (*resume)(struct node *n);
 };

@@ -4,7 +4,7 @@
  * its row bytes, so a row keeps its hash through other key orders, escapes, spacing or spellings of the same messages.
  *
  * JSON forms taken (one object a line, RFC 8259, UTF-8 without BOM; nesting at most ROW_DEPTH_MAX):
- *   {"messages":[{"role":"system|user|assistant","content":"…"}, …]}
+ *   {"messages":[{"role":"system|user|assistant|text","content":"…"}, …]}
  *   {"prompt":"…","completion":"…"}                  user, assistant
  *   {"prompt":"…","response":"…"}                    user, assistant
  *   {"question":"…","answer":"…"}                    user, assistant

@@ -16,6 +16,7 @@
 #include "lm/adapter.h"
 #include "lm/data.h"
 
+struct gpu;
 struct lm_model;
 
 enum lm_schedule { LM_CONSTANT, LM_LINEAR, LM_COSINE };
@@ -87,6 +88,7 @@ struct lm_train_result {
     double loss;                     /* of the last step */
     double tok_s;
     bool paused;
+    double seconds;                  /* computed in this life */
 };
 
 /* One 64-byte record a step, little-endian, in DIR/steps: u64 step · f64 loss sum (fp32 chain widened) · u64 targets · f32 norm ·
@@ -95,9 +97,10 @@ struct lm_train_result {
 
 struct lm_trainer;
 /* Plans and allocates everything; opens DIR (made if missing) and goes on from its state if its manifest is the same
- * (LOAM_ESTATE otherwise, naming the first line that differs). model and data are borrowed until lm_trainer_free.
+ * (LOAM_ESTATE otherwise, naming the first line that differs). g, model and data are borrowed until lm_trainer_free; the
+ * trainer sets g's yield hook while it runs.
  * memory: bytes the run may use, 0 = three quarters of what is free. */
-enum loam_status lm_trainer_new(struct lm_trainer **out, const struct lm_model *m, const struct lm_data *d,
+enum loam_status lm_trainer_new(struct lm_trainer **out, struct gpu *g, const struct lm_model *m, const struct lm_data *d,
                                 const struct lm_hyper *h, const uint8_t seed[32], const char *dir, size_t memory,
                                 struct err *err) LOAM_MUST_USE;
 const struct lm_train_plan *lm_trainer_plan(const struct lm_trainer *t);

@@ -1,0 +1,453 @@
+#include "lm/pass.h"
+
+#include "base/mem.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "base/banned.h"
+
+/* Logits of at most so many bytes exist at a time; a chunk has at least CHUNK_ROWS_MIN rows. */
+#define CHUNK_BYTES ((size_t)32 << 20)
+#define CHUNK_ROWS_MIN 16u
+
+struct saved { /* of one layer, for backward; T tokens each */
+    float *x;              /* [T][C] input of the layer */
+    float *r1, *r2;        /* [T] the norms' factors */
+    float *q, *k, *v, *o;  /* [T][HD], [T][GD] twice (turned), [T][HD] */
+    float *m, *l;          /* [T][H] of the softmax */
+    float *xm;             /* [T][C] after attention */
+    float *gate, *up;      /* [T][F] */
+    float *h[LM_LINEARS];  /* [T][R] where adapted */
+};
+
+struct lm_pass {
+    struct gpu *g;
+    const struct lm_view *v;
+    const struct lm_adapter *a;
+    uint32_t cap, cap_targets, rows_cap, chunk;
+    bool backward, recompute;
+    float *mem;             /* everything below, one block */
+    struct saved *s;        /* [L + 1]; the last has x only */
+    float *xn, *act, *tmp;  /* [T][C or HD], [T][F], [T][max in] (dropout) */
+    float *dx, *dn;         /* [T][C] */
+    float *da, *dq, *dk, *dv, *d_o; /* [T][F], as q k v o */
+    float *dh;              /* [T][R] */
+    float *gb;              /* [max out][R]: one row's gradient for the sink */
+    float *xs, *xsn, *rs, *dxs; /* selected positions: [S][C] twice, [S], [S][C] */
+    float *logits, *nll;    /* [chunk][V], [S] */
+    uint32_t *ids, *pos, *seg, *sel, *want; /* [T], [T], [rows + 1], [S], [S] */
+    /* of the last forward */
+    const struct lm_example **ex;
+    uint32_t n, t, nsel;
+    struct lm_dropout drop;
+};
+
+/* One block is laid out twice: once to measure (mem NULL), once for real. */
+struct layout {
+    float *mem;
+    size_t at;
+};
+
+static float *take(struct layout *o, size_t n) {
+    float *p = o->mem ? o->mem + o->at : NULL;
+    o->at += (n + 15) / 16 * 16;
+    return p;
+}
+
+static const struct lm_lora *tensor_of(const struct lm_adapter *a, uint32_t layer, uint32_t kind) {
+    return a ? lm_adapter_find(a, layer, kind) : NULL;
+}
+
+static void take_saved(struct layout *o, struct saved *s, const struct lm_view *v, const struct lm_adapter *a, size_t T,
+                       uint32_t layer) {
+    size_t hd = (size_t)v->attn.h * v->attn.d, gd = (size_t)v->attn.g * v->attn.d;
+    s->r1 = take(o, T);
+    s->r2 = take(o, T);
+    s->q = take(o, T * hd);
+    s->k = take(o, T * gd);
+    s->v = take(o, T * gd);
+    s->o = take(o, T * hd);
+    s->m = take(o, T * v->attn.h);
+    s->l = take(o, T * v->attn.h);
+    s->xm = take(o, T * v->width);
+    s->gate = take(o, T * v->ffn);
+    s->up = take(o, T * v->ffn);
+    for (uint32_t k = 0; k < LM_LINEARS; k++)
+        s->h[k] = a && (layer == UINT32_MAX || tensor_of(a, layer, k)) ? take(o, T * a->rank) : NULL;
+}
+
+static size_t lay_out(struct lm_pass *p, float *mem, size_t *saved_bytes) {
+    struct layout o = {mem, 0};
+    const struct lm_view *v = p->v;
+    size_t T = p->cap, S = p->cap_targets, C = v->width, F = v->ffn, hd = (size_t)v->attn.h * v->attn.d,
+           gd = (size_t)v->attn.g * v->attn.d, widest = F > hd ? F : hd, keep = p->backward ? v->layers : 1;
+    if (C > widest)
+        widest = C;
+    struct saved one = {0};
+    bool share = !p->backward || p->recompute;
+    if (share)
+        take_saved(&o, &one, v, p->a, T, UINT32_MAX);
+    float *x[2] = {NULL, NULL};
+    if (!p->backward)
+        for (int i = 0; i < 2; i++)
+            x[i] = take(&o, T * C);
+    for (uint32_t l = 0; l <= v->layers; l++) {
+        struct saved s = one;
+        if (!share && l < v->layers)
+            take_saved(&o, &s, v, p->a, T, l);
+        s.x = p->backward ? take(&o, T * C) : x[l & 1];
+        if (mem)
+            p->s[l] = s;
+    }
+    (void)keep;
+    if (saved_bytes)
+        *saved_bytes = o.at * sizeof(float);
+    p->xn = take(&o, T * (C > hd ? C : hd));
+    p->act = take(&o, T * F);
+    p->tmp = take(&o, T * widest);
+    p->xs = take(&o, S * C);
+    p->xsn = take(&o, S * C);
+    p->rs = take(&o, S);
+    p->nll = take(&o, S);
+    p->logits = take(&o, (size_t)p->chunk * v->vocab);
+    p->ids = (uint32_t *)take(&o, T);
+    p->pos = (uint32_t *)take(&o, T);
+    p->seg = (uint32_t *)take(&o, T + 1);
+    p->sel = (uint32_t *)take(&o, S);
+    p->want = (uint32_t *)take(&o, S);
+    if (p->backward) {
+        size_t R = p->a ? p->a->rank : 0;
+        p->dx = take(&o, T * C);
+        p->dn = take(&o, T * (C > hd ? C : hd));
+        p->da = take(&o, T * F);
+        p->dq = take(&o, T * hd);
+        p->dk = take(&o, T * gd);
+        p->dv = take(&o, T * gd);
+        p->d_o = take(&o, T * hd);
+        p->dh = take(&o, T * R);
+        p->gb = take(&o, widest * R);
+        p->dxs = take(&o, S * C);
+    }
+    return o.at * sizeof(float);
+}
+
+static uint32_t chunk_rows(const struct lm_view *v, uint32_t targets) {
+    size_t n = CHUNK_BYTES / sizeof(float) / v->vocab;
+    if (n < CHUNK_ROWS_MIN)
+        n = CHUNK_ROWS_MIN;
+    return (uint32_t)(n < targets ? n : targets ? targets : 1);
+}
+
+size_t lm_pass_bytes(const struct lm_view *v, const struct lm_adapter *a, uint32_t tokens, uint32_t targets, bool backward,
+                     bool recompute, size_t *saved) {
+    struct lm_pass p = {.v = v, .a = a, .cap = tokens, .cap_targets = targets, .backward = backward, .recompute = recompute};
+    p.chunk = chunk_rows(v, targets);
+    return lay_out(&p, NULL, saved);
+}
+
+enum loam_status lm_pass_new(struct lm_pass **out, struct gpu *g, const struct lm_view *v, const struct lm_adapter *a,
+                             uint32_t tokens, uint32_t targets, bool backward, bool recompute, struct err *err) {
+    *out = NULL;
+    if (!tokens || !targets || targets > tokens)
+        return err_set(err, LOAM_EINVAL, "a pass of %u tokens with %u trained ones", tokens, targets);
+    if (backward && !a)
+        return err_set(err, LOAM_EINVAL, "backward needs an adapter");
+    struct lm_pass *p = mem_zalloc(sizeof *p);
+    if (!p)
+        return err_set(err, LOAM_ENOMEM, "no memory for a training pass");
+    p->g = g;
+    p->v = v;
+    p->a = a;
+    p->cap = tokens;
+    p->cap_targets = targets;
+    p->backward = backward;
+    p->recompute = recompute;
+    p->chunk = chunk_rows(v, targets);
+    p->s = mem_zarray((size_t)v->layers + 1, sizeof *p->s);
+    p->ex = mem_zarray(tokens, sizeof *p->ex);
+    size_t bytes = lay_out(p, NULL, NULL);
+    p->mem = gpu_alloc(g, bytes);
+    if (!p->s || !p->ex || !p->mem) {
+        lm_pass_free(p);
+        return err_set(err, LOAM_ENOMEM, "no memory for a training pass of %u tokens (%zu bytes)", tokens, bytes);
+    }
+    lay_out(p, p->mem, NULL);
+    *out = p;
+    return LOAM_OK;
+}
+
+void lm_pass_free(struct lm_pass *p) {
+    if (!p)
+        return;
+    gpu_free(p->g, p->mem);
+    mem_free(p->s);
+    mem_free(p->ex);
+    mem_free(p);
+}
+
+#define TRY(call)                                                                                                      \
+    do {                                                                                                               \
+        enum loam_status try_ = (call);                                                                                \
+        if (try_)                                                                                                      \
+            return try_;                                                                                               \
+    } while (0)
+
+static enum loam_status gemm(struct lm_pass *p, uint32_t m, uint32_t n, uint32_t k, const float *a, size_t a_i, size_t a_p,
+                             const float *b, size_t b_p, size_t b_j, float *c, size_t c_i, enum gpu_epi epi, float alpha,
+                             struct err *err) {
+    struct gpu_gemm q = {m, n, k, a, a_i, a_p, b, b_p, b_j, c, c_i, epi, alpha};
+    return p->g->ops->gemm(p->g, &q, err);
+}
+
+/* x [T][in] as the adapter of this tensor sees it: itself, or dropped out into p->tmp, row by row with the row's own numbers. */
+static enum loam_status dropped(struct lm_pass *p, const float **out, const struct lm_lora *t, const float *x, struct err *err) {
+    *out = x;
+    if (p->drop.p <= 0)
+        return LOAM_OK;
+    for (uint32_t i = 0; i < p->n; i++) {
+        size_t at = (size_t)p->seg[i] * t->in, n = (size_t)(p->seg[i + 1] - p->seg[i]) * t->in;
+        TRY(p->g->ops->dropout(p->g, p->tmp + at, x + at, n, p->drop.p, p->drop.seed, (uint32_t)(t - p->a->t),
+                               (p->drop.first + i) << 32, err));
+    }
+    *out = p->tmp;
+    return LOAM_OK;
+}
+
+static enum loam_status linear_epilogue(struct lm_pass *p, uint32_t layer, uint32_t kind, float *y, const float *x, float *h,
+                                        struct err *err) {
+    const struct gpu_weight *w = &p->v->layer[layer].w[kind];
+    const float *bias = p->v->layer[layer].bias[kind];
+    if (bias)
+        TRY(p->g->ops->add_row(p->g, y, w->n, bias, p->t, w->n, err));
+    const struct lm_lora *t = tensor_of(p->a, layer, kind);
+    if (!t)
+        return LOAM_OK;
+    uint32_t R = p->a->rank;
+    TRY(dropped(p, &x, t, x, err));
+    TRY(gemm(p, p->t, R, t->in, x, t->in, 1, t->a, 1, t->in, h, R, GPU_SET, 1, err));
+    return gemm(p, p->t, t->out, R, h, R, 1, t->b, 1, R, y, t->out, GPU_FMA, p->a->scale, err);
+}
+
+static enum loam_status layer_forward(struct lm_pass *p, uint32_t l, float *x_out, struct err *err) {
+    const struct lm_view *v = p->v;
+    const struct lm_view_layer *w = &v->layer[l];
+    const struct gpu_ops *ops = p->g->ops;
+    struct saved *s = &p->s[l];
+    uint32_t T = p->t, C = v->width, hd = v->attn.h * v->attn.d, gd = v->attn.g * v->attn.d;
+    TRY(ops->rmsnorm(p->g, p->xn, s->r1, s->x, w->attn_norm, T, C, v->eps, err));
+    const struct gpu_out qkv[3] = {{s->q, hd, &w->w[LM_Q]}, {s->k, gd, &w->w[LM_K]}, {s->v, gd, &w->w[LM_V]}};
+    TRY(ops->matmul(p->g, qkv, 3, p->xn, C, T, err));
+    TRY(linear_epilogue(p, l, LM_Q, s->q, p->xn, s->h[LM_Q], err));
+    TRY(linear_epilogue(p, l, LM_K, s->k, p->xn, s->h[LM_K], err));
+    TRY(linear_epilogue(p, l, LM_V, s->v, p->xn, s->h[LM_V], err));
+    TRY(ops->rope(p->g, s->q, hd, T, v->attn.h, v->attn.d, v->d_rot, v->cos_table, v->sin_table, p->pos, v->style, false, err));
+    TRY(ops->rope(p->g, s->k, gd, T, v->attn.g, v->attn.d, v->d_rot, v->cos_table, v->sin_table, p->pos, v->style, false, err));
+    TRY(ops->attn(p->g, s->o, s->m, s->l, s->q, s->k, s->v, &v->attn, p->seg, p->n, err));
+    const struct gpu_out o = {s->xm, C, &w->w[LM_O]};
+    TRY(ops->matmul(p->g, &o, 1, s->o, hd, T, err));
+    TRY(linear_epilogue(p, l, LM_O, s->xm, s->o, s->h[LM_O], err));
+    TRY(ops->add(p->g, s->xm, s->x, s->xm, (size_t)T * C, err));
+
+    TRY(ops->rmsnorm(p->g, p->xn, s->r2, s->xm, w->ffn_norm, T, C, v->eps, err));
+    const struct gpu_out gu[2] = {{s->gate, v->ffn, &w->w[LM_GATE]}, {s->up, v->ffn, &w->w[LM_UP]}};
+    TRY(ops->matmul(p->g, gu, 2, p->xn, C, T, err));
+    TRY(linear_epilogue(p, l, LM_GATE, s->gate, p->xn, s->h[LM_GATE], err));
+    TRY(linear_epilogue(p, l, LM_UP, s->up, p->xn, s->h[LM_UP], err));
+    TRY(ops->glu(p->g, p->act, s->gate, s->up, (size_t)T * v->ffn, v->act, err));
+    const struct gpu_out d = {x_out, C, &w->w[LM_DOWN]};
+    TRY(ops->matmul(p->g, &d, 1, p->act, v->ffn, T, err));
+    TRY(linear_epilogue(p, l, LM_DOWN, x_out, p->act, s->h[LM_DOWN], err));
+    return ops->add(p->g, x_out, s->xm, x_out, (size_t)T * C, err);
+}
+
+static enum loam_status fill(struct lm_pass *p, const struct lm_example *const *ex, uint32_t n, struct err *err) {
+    p->n = n;
+    p->t = p->nsel = 0;
+    p->seg[0] = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        const struct lm_example *e = ex[i];
+        if (e->n > p->v->positions)
+            return err_set(err, LOAM_ELIMIT, "a row of %u tokens; the model has %u positions", e->n, p->v->positions);
+        if (!e->n || e->n > p->cap - p->t || e->targets > p->cap_targets - p->nsel)
+            return err_set(err, LOAM_ELIMIT, "a pass of more than %u tokens", p->cap);
+        p->ex[i] = e;
+        for (uint32_t t = 0; t < e->n; t++) {
+            p->ids[p->t + t] = e->tokens[t];
+            p->pos[p->t + t] = t;
+            if (t && e->train[t]) {
+                if (p->nsel == p->cap_targets)
+                    return err_set(err, LOAM_ELIMIT, "a pass of more than %u trained tokens", p->cap_targets);
+                p->sel[p->nsel] = p->t + t - 1;
+                p->want[p->nsel++] = e->tokens[t];
+            }
+        }
+        p->seg[i + 1] = p->t += e->n;
+    }
+    return LOAM_OK;
+}
+
+/* Loss of the selected positions; with backward dx becomes the gradient of the last layer's output. */
+static enum loam_status head(struct lm_pass *p, bool backward, struct err *err) {
+    const struct lm_view *v = p->v;
+    const struct gpu_ops *ops = p->g->ops;
+    uint32_t C = v->width;
+    const float *x = p->s[v->layers].x;
+    for (uint32_t i = 0; i < p->nsel; i++)
+        memcpy(p->xs + (size_t)i * C, x + (size_t)p->sel[i] * C, C * sizeof(float));
+    TRY(ops->rmsnorm(p->g, p->xsn, p->rs, p->xs, v->final_norm, p->nsel, C, v->eps, err));
+    for (uint32_t at = 0; at < p->nsel; at += p->chunk) {
+        uint32_t rows = p->nsel - at < p->chunk ? p->nsel - at : p->chunk;
+        const struct gpu_out o = {p->logits, v->vocab, v->head};
+        TRY(ops->matmul(p->g, &o, 1, p->xsn + (size_t)at * C, C, rows, err));
+        TRY(ops->xent(p->g, p->nll + at, p->logits, v->vocab, rows, v->vocab, p->want + at, backward, err));
+        if (backward)
+            TRY(ops->matmul_dx(p->g, p->dxs + (size_t)at * C, C, p->logits, v->vocab, rows, v->head, GPU_SET, err));
+    }
+    if (!backward)
+        return LOAM_OK;
+    TRY(ops->rmsnorm_dx(p->g, p->dxs, p->dxs, p->xs, p->rs, v->final_norm, p->nsel, C, false, err));
+    memset(p->dx, 0, (size_t)p->t * C * sizeof(float));
+    for (uint32_t i = 0; i < p->nsel; i++)
+        memcpy(p->dx + (size_t)p->sel[i] * C, p->dxs + (size_t)i * C, C * sizeof(float));
+    return LOAM_OK;
+}
+
+enum loam_status lm_pass_forward(struct lm_pass *p, const struct lm_example *const *ex, uint32_t n, bool backward,
+                                 const struct lm_dropout *drop, double *nll, struct err *err) {
+    const struct lm_view *v = p->v;
+    LOAM_ASSERT(!backward || p->backward);
+    p->drop = drop ? *drop : (struct lm_dropout){0};
+    TRY(fill(p, ex, n, err));
+    TRY(p->g->ops->embed(p->g, p->s[0].x, v->width, v->embed, p->ids, p->t, err));
+    for (uint32_t l = 0; l < v->layers; l++)
+        TRY(layer_forward(p, l, p->s[l + 1].x, err));
+    TRY(head(p, backward, err));
+    for (uint32_t i = 0, at = 0; i < n; i++) {
+        double sum = 0;
+        for (uint32_t t = 1; t < ex[i]->n; t++)
+            if (ex[i]->train[t]) {
+                float f = p->nll[at++];
+                if (!isfinite(f))
+                    return err_set(err, LOAM_ENONFINITE, "the loss of row %llu at token %u is not finite",
+                                   (unsigned long long)ex[i]->id, t);
+                sum += (double)f;
+            }
+        nll[i] = sum;
+    }
+    return LOAM_OK;
+}
+
+struct backward {
+    float *grad;
+    const struct lm_grad_sink *sink;
+    size_t first;
+};
+
+/* Gradients of one tensor from dy [T][out] and x [T][in], and its part of dx (NULL: nothing below is adapted). */
+static enum loam_status lora_backward(struct lm_pass *p, const struct backward *b, uint32_t l, uint32_t kind, const float *dy,
+                                      const float *x, float *dx, struct err *err) {
+    const struct lm_lora *t = tensor_of(p->a, l, kind);
+    if (!t)
+        return LOAM_OK;
+    uint32_t R = p->a->rank;
+    const float *h = p->s[l].h[kind];
+    if (b->grad || dx)
+        TRY(gemm(p, p->t, R, t->out, dy, t->out, 1, t->b, R, 1, p->dh, R, GPU_SET, p->a->scale, err));
+    if (b->grad)
+        TRY(dropped(p, &x, t, x, err));
+    for (uint32_t i = 0; i < p->n; i++) {
+        uint32_t at = p->seg[i], n = p->seg[i + 1] - at;
+        const float *u = dy + (size_t)at * t->out, *hi = h + (size_t)at * R;
+        if (b->grad) {
+            TRY(gemm(p, t->out, R, n, u, 1, t->out, hi, R, 1, b->grad + t->b_at, R, GPU_ADD, p->a->scale, err));
+            TRY(gemm(p, R, t->in, n, p->dh + (size_t)at * R, 1, R, x + (size_t)at * t->in, t->in, 1, b->grad + t->a_at, t->in,
+                     GPU_ADD, 1, err));
+        }
+        if (b->sink) {
+            if (b->sink->full)
+                TRY(gemm(p, t->out, R, n, u, 1, t->out, hi, R, 1, p->gb, R, GPU_SET, p->a->scale, err));
+            const struct lm_grad_tensor g = {.row = b->first + i,
+                                             .id = p->ex[i]->id,
+                                             .tensor = (uint32_t)(t - p->a->t),
+                                             .rank = R,
+                                             .out = t->out,
+                                             .tokens = n,
+                                             .scale = p->a->scale,
+                                             .u = u,
+                                             .h = hi,
+                                             .g = b->sink->full ? p->gb : NULL};
+            TRY(b->sink->tensor(b->sink->ctx, &g, err));
+        }
+    }
+    if (!dx)
+        return LOAM_OK;
+    if (p->drop.p <= 0)
+        return gemm(p, p->t, t->in, R, p->dh, R, 1, t->a, t->in, 1, dx, t->in, GPU_CHAIN, 1, err);
+    TRY(gemm(p, p->t, t->in, R, p->dh, R, 1, t->a, t->in, 1, p->tmp, t->in, GPU_SET, 1, err));
+    const float *back;
+    TRY(dropped(p, &back, t, p->tmp, err));
+    return p->g->ops->add(p->g, dx, dx, back, (size_t)p->t * t->in, err);
+}
+
+static enum loam_status layer_backward(struct lm_pass *p, const struct backward *b, uint32_t l, bool lowest, struct err *err) {
+    const struct lm_view *v = p->v;
+    const struct lm_view_layer *w = &v->layer[l];
+    const struct gpu_ops *ops = p->g->ops;
+    struct saved *s = &p->s[l];
+    uint32_t T = p->t, C = v->width, F = v->ffn, hd = v->attn.h * v->attn.d, gd = v->attn.g * v->attn.d;
+    bool attn_adapted = tensor_of(p->a, l, LM_Q) || tensor_of(p->a, l, LM_K) || tensor_of(p->a, l, LM_V) || tensor_of(p->a, l, LM_O);
+    bool below = !lowest || attn_adapted; /* does anything under the ffn of this layer want a gradient? */
+
+    TRY(ops->glu(p->g, p->act, s->gate, s->up, (size_t)T * F, v->act, err));
+    TRY(ops->matmul_dx(p->g, p->da, F, p->dx, C, T, &w->w[LM_DOWN], GPU_SET, err));
+    TRY(lora_backward(p, b, l, LM_DOWN, p->dx, p->act, p->da, err));
+    TRY(ops->glu_dx(p->g, s->gate, s->up, p->da, s->gate, s->up, (size_t)T * F, v->act, err));
+    TRY(ops->rmsnorm(p->g, p->xn, s->r2, s->xm, w->ffn_norm, T, C, v->eps, err));
+    if (below)
+        TRY(ops->matmul_dx(p->g, p->dn, C, s->gate, F, T, &w->w[LM_GATE], GPU_SET, err));
+    TRY(lora_backward(p, b, l, LM_GATE, s->gate, p->xn, below ? p->dn : NULL, err));
+    if (below)
+        TRY(ops->matmul_dx(p->g, p->dn, C, s->up, F, T, &w->w[LM_UP], GPU_CHAIN, err));
+    TRY(lora_backward(p, b, l, LM_UP, s->up, p->xn, below ? p->dn : NULL, err));
+    if (!below)
+        return LOAM_OK;
+    TRY(ops->rmsnorm_dx(p->g, p->dx, p->dn, s->xm, s->r2, w->ffn_norm, T, C, true, err));
+
+    TRY(ops->matmul_dx(p->g, p->d_o, hd, p->dx, C, T, &w->w[LM_O], GPU_SET, err));
+    TRY(lora_backward(p, b, l, LM_O, p->dx, s->o, p->d_o, err));
+    TRY(ops->attn_dx(p->g, p->dq, p->dk, p->dv, p->d_o, s->o, s->m, s->l, s->q, s->k, s->v, &v->attn, p->seg, p->n, err));
+    TRY(ops->rope(p->g, p->dq, hd, T, v->attn.h, v->attn.d, v->d_rot, v->cos_table, v->sin_table, p->pos, v->style, true, err));
+    TRY(ops->rope(p->g, p->dk, gd, T, v->attn.g, v->attn.d, v->d_rot, v->cos_table, v->sin_table, p->pos, v->style, true, err));
+    TRY(ops->rmsnorm(p->g, p->xn, s->r1, s->x, w->attn_norm, T, C, v->eps, err));
+    float *dn = lowest ? NULL : p->dn;
+    const float *dy[3] = {p->dq, p->dk, p->dv};
+    for (uint32_t k = LM_Q; k <= LM_V; k++) { /* one chain: q's outputs, q's adapter, k's, ... */
+        if (dn)
+            TRY(ops->matmul_dx(p->g, dn, C, dy[k], k == LM_Q ? hd : gd, T, &w->w[k], k == LM_Q ? GPU_SET : GPU_CHAIN, err));
+        TRY(lora_backward(p, b, l, k, dy[k], p->xn, dn, err));
+    }
+    if (!dn)
+        return LOAM_OK;
+    return ops->rmsnorm_dx(p->g, p->dx, dn, s->x, s->r1, w->attn_norm, T, C, true, err);
+}
+
+enum loam_status lm_pass_backward(struct lm_pass *p, float *grad, const struct lm_grad_sink *sink, size_t first, struct err *err) {
+    const struct backward b = {grad, sink, first};
+    uint32_t lowest = p->a->t[0].layer; /* no gradient goes below the first adapter */
+    for (uint32_t l = p->v->layers; l-- > lowest;) {
+        if (p->recompute) /* the next layer's input gets the same bits a second time */
+            TRY(layer_forward(p, l, p->s[l + 1].x, err));
+        TRY(layer_backward(p, &b, l, l == lowest, err));
+    }
+    return LOAM_OK;
+}
+
+enum loam_status lm_pass_logits(struct lm_pass *p, uint32_t row, uint32_t t, float *out, struct err *err) {
+    const struct lm_view *v = p->v;
+    LOAM_ASSERT(row < p->n && t < p->ex[row]->n);
+    const float *x = p->s[v->layers].x + ((size_t)p->seg[row] + t) * v->width;
+    TRY(p->g->ops->rmsnorm(p->g, p->xs, p->rs, x, v->final_norm, 1, v->width, v->eps, err));
+    const struct gpu_out o = {out, v->vocab, v->head};
+    return p->g->ops->matmul(p->g, &o, 1, p->xs, v->width, 1, err);
+}

@@ -38,11 +38,11 @@ struct lm_grad_sink {
 };
 
 /* Rows first .. first + count - 1 of d. micro_tokens: most tokens in flight (0 = 512). The bits do not depend on it. */
-enum loam_status lm_grad_rows(struct gpu *g, const struct lm_model *m, const struct lm_adapter *a,
+enum loam_status lm_grad_rows(struct gpu *g, struct lm_model *m, const struct lm_adapter *a,
                               const struct lm_data *d, size_t first, size_t count, uint32_t micro_tokens, const struct lm_grad_sink *sink, struct err *err)
     LOAM_MUST_USE;
 /* Forward only: summed NLL and trained tokens of each row (for evaluation). nll[count], may not be NULL. a may be NULL (base). */
-enum loam_status lm_nll_rows(struct gpu *g, const struct lm_model *m, const struct lm_adapter *a,
+enum loam_status lm_nll_rows(struct gpu *g, struct lm_model *m, const struct lm_adapter *a,
                              const struct lm_data *d, size_t first, size_t count, uint32_t micro_tokens, double *nll, struct err *err) LOAM_MUST_USE;
 
 #endif

@@ -33,6 +33,10 @@ struct lm_view {
     const struct lm_view_layer *layer;     /* [L] */
 };
 
+/* positions: the longest row. LOAM_ENOTBUILT names what of the model training cannot do yet. Lives as long as m at most. */
+enum loam_status lm_view_new(struct lm_view **out, struct lm_model *m, uint32_t positions, struct err *err) LOAM_MUST_USE;
+void lm_view_free(struct lm_view *v);
+
 struct lm_dropout { /* p == 0: off */
     float p;
     uint64_t seed;

@@ -100,7 +100,7 @@ struct lm_trainer;
  * (LOAM_ESTATE otherwise, naming the first line that differs). g, model and data are borrowed until lm_trainer_free; the
  * trainer sets g's yield hook while it runs.
  * memory: bytes the run may use, 0 = three quarters of what is free. */
-enum loam_status lm_trainer_new(struct lm_trainer **out, struct gpu *g, const struct lm_model *m, const struct lm_data *d,
+enum loam_status lm_trainer_new(struct lm_trainer **out, struct gpu *g, struct lm_model *m, const struct lm_data *d,
                                 const struct lm_hyper *h, const uint8_t seed[32], const char *dir, size_t memory,
                                 struct err *err) LOAM_MUST_USE;
 const struct lm_train_plan *lm_trainer_plan(const struct lm_trainer *t);

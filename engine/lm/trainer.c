@@ -1,0 +1,748 @@
+#include "lm/trainer.h"
+
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/keccak.h"
+#include "base/mem.h"
+#include "base/text.h"
+#include "gpu/ops.h"
+#include "lm/model.h"
+#include "lm/pass.h"
+#include "lm/philox.h"
+#include "lm/session.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/banned.h"
+
+#define STATE_MAGIC "LOAMSTA1"
+#define STATE_VERSION 1u
+#define STATE_HEAD 4096       /* bytes before the numbers; holds the header and 32 checkpoints */
+#define CHECKPOINTS_MAX 32    /* epochs 1, 2, 4 ... 2^30 and the last */
+#define EPOCHS_MAX (1u << 30)
+#define STEPS_MAX (1u << 22)  /* kept in memory at 64 bytes each */
+#define SAVE_DEFAULT_S 30.0
+#define MICRO_MAX 1024u       /* tokens in flight: past this only memory grows */
+
+/* ---------------------------------------------------------------- hyper-parameters */
+
+void lm_hyper_default(struct lm_hyper *h) {
+    *h = (struct lm_hyper){.rank = 16,
+                           .alpha = 32,
+                           .targets = (1u << LM_LINEARS) - 1,
+                           .lr = 1e-3,
+                           .schedule = LM_LINEAR,
+                           .warmup = 0.06,
+                           .beta1 = 0.9,
+                           .beta2 = 0.999,
+                           .eps = 1e-8,
+                           .clip = 1,
+                           .epochs = 12,
+                           .batch = 8,
+                           .max_tokens = 1024};
+}
+
+static enum loam_status within(const char *name, double v, double lo, double hi, struct err *err) {
+    if (!(v >= lo && v <= hi))
+        return err_set(err, LOAM_ERANGE, "%s is %g; it must be in %g .. %g", name, v, lo, hi);
+    return LOAM_OK;
+}
+
+enum loam_status lm_hyper_check(const struct lm_hyper *h, struct err *err) {
+    enum loam_status s = within("rank", h->rank, 1, LM_RANK_MAX, err);
+    if (!s)
+        s = within("alpha", h->alpha, 0x1p-20, 0x1p20, err);
+    if (!s)
+        s = within("dropout", h->dropout, 0, 0.9, err);
+    if (!s)
+        s = within("lr", h->lr, 0, 10, err);
+    if (!s)
+        s = within("warmup", h->warmup, 0, 1, err);
+    if (!s)
+        s = within("beta1", h->beta1, 0, 0.9999999, err);
+    if (!s)
+        s = within("beta2", h->beta2, 0, 0.9999999, err);
+    if (!s)
+        s = within("eps", h->eps, 1e-30, 1, err);
+    if (!s)
+        s = within("decay", h->decay, 0, 10, err);
+    if (!s)
+        s = within("clip", h->clip, 0, 1e9, err);
+    if (!s)
+        s = within("epochs", h->epochs, 1, EPOCHS_MAX, err);
+    if (!s)
+        s = within("batch", h->batch, 1, 65536, err);
+    if (!s)
+        s = within("max-tokens", h->max_tokens, 2, 1u << 20, err);
+    if (!s && !(h->targets & ((1u << LM_LINEARS) - 1)))
+        s = err_set(err, LOAM_EINVAL, "no linear layer is named to adapt");
+    if (!s && h->schedule > LM_COSINE)
+        s = err_set(err, LOAM_EINVAL, "unknown schedule");
+    return s;
+}
+
+static const char *const schedules[] = {"constant", "linear", "cosine"};
+
+enum loam_status lm_hyper_text(struct buf *out, const struct lm_hyper *h, struct err *err) {
+    return buf_printf(out, err,
+                      "rank %u\nalpha %a\nrslora %d\ntargets %u\ndropout %a\nlr %a\nschedule %s\nwarmup %a\nbeta1 %a\nbeta2 %a\n"
+                      "eps %a\ndecay %a\nclip %a\nepochs %u\nbatch %u\nmax-tokens %u\n",
+                      h->rank, (double)h->alpha, h->rslora, h->targets, (double)h->dropout, h->lr, schedules[h->schedule],
+                      h->warmup, h->beta1, h->beta2, h->eps, h->decay, h->clip, h->epochs, h->batch, h->max_tokens);
+}
+
+enum loam_status lm_hyper_parse(struct lm_hyper *h, const char *text, size_t len, struct err *err) {
+    char t[2048], schedule[16] = "";
+    double alpha, dropout;
+    int rslora, used = 0;
+    if (len >= sizeof t)
+        return err_set(err, LOAM_ELIMIT, "hyper-parameters of %zu bytes", len);
+    memcpy(t, text, len);
+    t[len] = 0;
+    *h = (struct lm_hyper){0};
+    int n = sscanf(t,
+                   "rank %u alpha %la rslora %d targets %u dropout %la lr %la schedule %15s warmup %la beta1 %la beta2 %la eps %la "
+                   "decay %la clip %la epochs %u batch %u max-tokens %u %n",
+                   &h->rank, &alpha, &rslora, &h->targets, &dropout, &h->lr, schedule, &h->warmup, &h->beta1, &h->beta2,
+                   &h->eps, &h->decay, &h->clip, &h->epochs, &h->batch, &h->max_tokens, &used);
+    if (n != 16 || (size_t)used != len)
+        return err_set(err, LOAM_EPARSE, "hyper-parameters are not in their canonical form");
+    h->alpha = (float)alpha;
+    h->dropout = (float)dropout;
+    h->rslora = rslora != 0;
+    for (h->schedule = LM_CONSTANT; h->schedule <= LM_COSINE; h->schedule++)
+        if (!strcmp(schedule, schedules[h->schedule]))
+            return lm_hyper_check(h, err);
+    return err_set(err, LOAM_EPARSE, "unknown schedule");
+}
+
+/* ---------------------------------------------------------------- the trainer */
+
+struct lm_trainer {
+    struct gpu *g;
+    struct lm_model *m;
+    const struct lm_data *d;
+    struct lm_hyper h;
+    uint8_t seed[32], manifest_hash[32];
+    char *dir;
+    struct lm_train_plan plan;
+    struct lm_view *view;
+    struct lm_pass *pass;
+    struct lm_adapter *a; /* its data lies in the image */
+    uint8_t *image;       /* [STATE_HEAD][p][m][v][32]: a state file as it is written */
+    size_t image_len;
+    float *p1, *p2, *grad;
+    uint32_t *order;      /* of the current epoch */
+    uint32_t order_epoch; /* whose; UINT32_MAX: none */
+    const struct lm_example **ex;
+    double *nll;
+    uint8_t *records;     /* [steps][64] */
+    uint64_t step, steps, per_epoch, tokens;
+    double loss;
+    struct lm_train_result r;
+    struct philox order_rng;
+    uint64_t dropout_seed;
+    /* while running */
+    const struct lm_train_hooks *hooks;
+    enum lm_train_ask asked;
+    uint64_t saved_us, started_us, tokens_here;
+    double tok_s;
+};
+
+static char *path_of(const struct lm_trainer *t, const char *name) {
+    return mem_printf("%s/%s", t->dir, name);
+}
+
+static size_t available_memory(void) {
+    char line[128];
+    unsigned long long kb = 0;
+    FILE *f = fopen("/proc/meminfo", "r");
+    if (!f)
+        return (size_t)4 << 30;
+    while (fgets(line, sizeof line, f))
+        if (sscanf(line, "MemAvailable: %llu kB", &kb) == 1)
+            break;
+    fclose(f);
+    return (size_t)kb << 10;
+}
+
+static size_t resident(void) {
+    unsigned long long size, rss = 0;
+    FILE *f = fopen("/proc/self/statm", "r");
+    if (!f)
+        return 0;
+    if (fscanf(f, "%llu %llu", &size, &rss) != 2)
+        rss = 0;
+    fclose(f);
+    return (size_t)rss * (size_t)sysconf(_SC_PAGESIZE);
+}
+
+/* Most tokens and trained tokens that `batch` rows can have together. */
+static void worst_step(const struct lm_data *d, uint32_t batch, uint64_t *tokens, uint64_t *targets) {
+    uint32_t most_targets = 0;
+    for (size_t i = 0; i < d->count; i++)
+        if (d->rows[i].targets > most_targets)
+            most_targets = d->rows[i].targets;
+    uint64_t rows = batch < d->count ? batch : d->count;
+    *tokens = rows * d->longest;
+    *targets = rows * most_targets;
+    if (*tokens > d->tokens)
+        *tokens = d->tokens;
+    if (*targets > d->targets)
+        *targets = d->targets;
+}
+
+static enum loam_status plan(struct lm_trainer *t, size_t memory, struct err *err) {
+    struct lm_train_plan *p = &t->plan;
+    const struct lm_weights *w;
+    enum loam_status s = lm_model_weights(&w, t->m, err);
+    if (s)
+        return s;
+    uint64_t tokens, targets;
+    worst_step(t->d, t->h.batch, &tokens, &targets);
+    p->base = t->m->bytes;
+    p->packed = w->bytes;
+    p->adapter = t->a->size * sizeof(float);
+    p->optimiser = 3 * p->adapter;
+    p->steps = t->steps;
+    size_t have = memory ? memory : available_memory() / 4 * 3, fixed = p->adapter + p->optimiser, least = 0;
+    uint32_t micro = tokens < MICRO_MAX ? (uint32_t)tokens : MICRO_MAX;
+    if (micro < t->d->longest)
+        micro = t->d->longest;
+    /* Whole first, then with layers computed again, then in smaller pieces. */
+    for (;; micro = micro / 2 > t->d->longest ? micro / 2 : t->d->longest) {
+        for (int again = 0; again < 2; again++) {
+            size_t saved, all = lm_pass_bytes(t->view, t->a, micro, micro < targets ? micro : (uint32_t)targets, true, again, &saved);
+            least = fixed + all;
+            if (least <= have) {
+                p->activations = saved;
+                p->scratch = all - saved;
+                p->micro_tokens = micro;
+                p->recompute = again;
+                return LOAM_OK;
+            }
+        }
+        if (micro == t->d->longest)
+            break;
+    }
+    return err_set(err, LOAM_ENOMEM, "training needs at least %zu MiB beside the model, and %zu MiB may be used; lower the rank or "
+                   "the longest row (max-tokens)", least >> 20, have >> 20);
+}
+
+static enum loam_status manifest(struct lm_trainer *t, struct buf *out, struct err *err) {
+    struct lm_hashes hash;
+    char base[65], tok[65], tmpl[65], data[65], seed[65];
+    uint8_t rows[32];
+    enum loam_status s = lm_model_hashes(&hash, t->m, err);
+    if (s)
+        return s;
+    lm_data_hash(rows, t->d);
+    hex_encode(base, hash.base, 32);
+    hex_encode(tok, hash.tokenizer, 32);
+    hex_encode(tmpl, hash.tmpl, 32);
+    hex_encode(data, rows, 32);
+    hex_encode(seed, t->seed, 32);
+    memcpy(t->a->base_hash, hash.base, 32);
+    s = buf_printf(out, err, "loam training 1\narithmetic %s\nbase %s\ntokenizer %s\ntemplate %s\ndata %s\nrows %zu\nseed %s\n",
+                   LM_ARITHMETIC, base, tok, tmpl, data, t->d->count, seed);
+    return s ? s : lm_hyper_text(out, &t->h, err);
+}
+
+/* Says which line of the manifest of a run begun earlier differs. */
+static enum loam_status same_manifest(const struct lm_trainer *t, const struct buf *now, bool *there, struct err *err) {
+    char *path = path_of(t, "manifest");
+    struct buf old = BUF_INIT(64u << 10);
+    *there = path && file_exists(path);
+    enum loam_status s = !path ? err_set(err, LOAM_ENOMEM, "no memory") : *there ? file_read(&old, path, err)
+                                                                       : file_write(path, now->data, now->len, 0600, err);
+    if (!s && *there && (old.len != now->len || memcmp(old.data, now->data, now->len))) {
+        const char *a = (const char *)old.data, *b = (const char *)now->data;
+        size_t at = 0, from = 0;
+        while (at < old.len && at < now->len && a[at] == b[at])
+            if (a[at++] == '\n')
+                from = at;
+        char was[100], is[100];
+        text_clean_cut(was, sizeof was, a + from, strcspn(a + from, "\n"));
+        text_clean_cut(is, sizeof is, b + from, strcspn(b + from, "\n"));
+        s = err_set(err, LOAM_ESTATE, "%s holds another run: \"%s\" there, \"%s\" now", t->dir, was, is);
+    }
+    buf_clear(&old);
+    mem_free(path);
+    return s;
+}
+
+/* ---------------------------------------------------------------- state */
+
+static void put_f64(uint8_t *p, double v) {
+    uint64_t u;
+    memcpy(&u, &v, 8);
+    put_le64(p, u);
+}
+
+static double get_f64(const uint8_t *p) {
+    uint64_t u = le64(p);
+    double v;
+    memcpy(&v, &u, 8);
+    return v;
+}
+
+/* Header: 8 magic, u32 version, u32 checkpoints, 32 manifest hash, u64 step, u64 tokens, f64 loss, u64 floats of the adapter;
+ * from 128: 64 bytes a checkpoint: u32 epoch, u32 0, u64 step, 32 hash. */
+static enum loam_status save_state(struct lm_trainer *t, struct err *err) {
+    uint8_t *h = t->image;
+    memset(h, 0, STATE_HEAD);
+    memcpy(h, STATE_MAGIC, 8);
+    put_le32(h + 8, STATE_VERSION);
+    put_le32(h + 12, t->r.checkpoints);
+    memcpy(h + 16, t->manifest_hash, 32);
+    put_le64(h + 48, t->step);
+    put_le64(h + 56, t->tokens);
+    put_f64(h + 64, t->loss);
+    put_le64(h + 72, t->a->size);
+    for (uint32_t i = 0; i < t->r.checkpoints; i++) {
+        uint8_t *c = h + 128 + 64 * i;
+        put_le32(c, t->r.checkpoint_epoch[i]);
+        put_le64(c + 8, t->r.checkpoint_step[i]);
+        memcpy(c + 16, t->r.checkpoint_hash[i], 32);
+    }
+    keccak256(t->image + t->image_len - 32, t->image, t->image_len - 32);
+    char *steps = path_of(t, "steps"), *state = path_of(t, "state");
+    /* The steps first: a state never stands without the records that led to it. */
+    enum loam_status s = !steps || !state ? err_set(err, LOAM_ENOMEM, "no memory") : LOAM_OK;
+    if (!s)
+        s = file_write(steps, t->records, t->step * LM_STEP_BYTES, 0600, err);
+    if (!s)
+        s = file_write(state, t->image, t->image_len, 0600, err);
+    mem_free(steps);
+    mem_free(state);
+    t->saved_us = clock_mono_us();
+    return s;
+}
+
+static enum loam_status load_state(struct lm_trainer *t, struct err *err) {
+    char *path = path_of(t, "state"), *steps = path_of(t, "steps");
+    enum loam_status s = path && steps ? LOAM_OK : err_set(err, LOAM_ENOMEM, "no memory");
+    struct file_map f = {0}, r = {0};
+    if (!s && file_exists(path)) {
+        s = file_map(&f, path, err);
+        if (!s)
+            s = file_map(&r, steps, err);
+        uint8_t sum[32];
+        const uint8_t *h = f.data;
+        if (!s && (f.len != t->image_len || memcmp(h, STATE_MAGIC, 8) || le64(h + 72) != t->a->size))
+            s = err_set(err, LOAM_EPARSE, "%s is not a state of this run", path);
+        else if (!s && le32(h + 8) != STATE_VERSION)
+            s = err_set(err, LOAM_EVERSION, "%s: state version %u (this program reads %u)", path, le32(h + 8), STATE_VERSION);
+        if (!s) {
+            keccak256(sum, h, f.len - 32);
+            if (memcmp(sum, h + f.len - 32, 32) || memcmp(h + 16, t->manifest_hash, 32))
+                s = err_set(err, LOAM_EHASH, "%s is damaged; remove it to train from the start", path);
+        }
+        if (!s && (le64(h + 48) > t->steps || le32(h + 12) > CHECKPOINTS_MAX || r.len < le64(h + 48) * LM_STEP_BYTES))
+            s = err_set(err, LOAM_EPARSE, "%s does not fit the run", path);
+        if (!s) {
+            memcpy(t->image, h, f.len);
+            t->step = le64(h + 48);
+            t->tokens = le64(h + 56);
+            t->loss = get_f64(h + 64);
+            memcpy(t->records, r.data, t->step * LM_STEP_BYTES);
+            t->r.checkpoints = le32(h + 12);
+            for (uint32_t i = 0; i < t->r.checkpoints; i++) {
+                const uint8_t *c = h + 128 + 64 * i;
+                t->r.checkpoint_epoch[i] = le32(c);
+                t->r.checkpoint_step[i] = le64(c + 8);
+                memcpy(t->r.checkpoint_hash[i], c + 16, 32);
+            }
+        }
+        file_unmap(&f);
+        file_unmap(&r);
+    }
+    mem_free(path);
+    mem_free(steps);
+    return s;
+}
+
+/* ---------------------------------------------------------------- making and freeing */
+
+void lm_trainer_free(struct lm_trainer *t) {
+    if (!t)
+        return;
+    lm_pass_free(t->pass);
+    lm_view_free(t->view);
+    if (t->a)
+        t->a->data = NULL; /* lies in the image */
+    lm_adapter_free(t->a);
+    gpu_free(t->g, t->image);
+    gpu_free(t->g, t->grad);
+    mem_free(t->order);
+    mem_free(t->ex);
+    mem_free(t->nll);
+    mem_free(t->records);
+    mem_free(t->dir);
+    mem_free(t);
+}
+
+static enum loam_status build(struct lm_trainer *t, size_t memory, struct err *err) {
+    struct lm_shape shape;
+    uint8_t none[32] = {0};
+    lm_model_shape(&shape, t->m);
+    enum loam_status s = lm_adapter_new(&t->a, &shape, none, t->h.rank, t->h.alpha, t->h.rslora, t->h.targets, err);
+    if (s)
+        return s;
+    t->a->eot = lm_token_eos(t->m->tokenizer);
+    s = lm_view_new(&t->view, t->m, t->d->longest, err);
+    if (!s)
+        s = plan(t, memory, err);
+    if (s)
+        return s;
+    uint64_t tokens, targets;
+    worst_step(t->d, t->h.batch, &tokens, &targets);
+    size_t n = t->a->size * sizeof(float);
+    t->image_len = STATE_HEAD + 3 * n + 32;
+    t->image = gpu_alloc(t->g, t->image_len);
+    t->grad = gpu_alloc(t->g, n);
+    t->order = mem_array(t->d->count, sizeof *t->order);
+    t->ex = mem_array(t->h.batch, sizeof *t->ex);
+    t->nll = mem_array(t->h.batch, sizeof *t->nll);
+    t->records = mem_zarray(t->steps, LM_STEP_BYTES);
+    if (!t->image || !t->grad || !t->order || !t->ex || !t->nll || !t->records)
+        return err_set(err, LOAM_ENOMEM, "no memory for the optimiser (%zu MiB)", (t->image_len + n) >> 20);
+    /* The adapter's numbers move into the image. */
+    float *p = (float *)(void *)(t->image + STATE_HEAD);
+    mem_free(t->a->data);
+    t->a->data = p;
+    for (uint32_t i = 0; i < t->a->count; i++) {
+        t->a->t[i].a = p + t->a->t[i].a_at;
+        t->a->t[i].b = p + t->a->t[i].b_at;
+    }
+    t->p1 = p + t->a->size;
+    t->p2 = t->p1 + t->a->size;
+    lm_adapter_init(t->a, t->seed);
+    return lm_pass_new(&t->pass, t->g, t->view, t->a, t->plan.micro_tokens,
+                       targets < t->plan.micro_tokens ? (uint32_t)targets : t->plan.micro_tokens, true, t->plan.recompute, err);
+}
+
+enum loam_status lm_trainer_new(struct lm_trainer **out, struct gpu *g, struct lm_model *m, const struct lm_data *d,
+                                const struct lm_hyper *h, const uint8_t seed[32], const char *dir, size_t memory,
+                                struct err *err) {
+    *out = NULL;
+    enum loam_status s = lm_hyper_check(h, err);
+    if (s)
+        return s;
+    if (!d->count)
+        return err_set(err, LOAM_EINVAL, "no rows to train on");
+    if (d->longest > m->config.context)
+        return err_set(err, LOAM_ELIMIT, "a row of %u tokens; the model takes %u", d->longest, m->config.context);
+    struct lm_trainer *t = mem_zalloc(sizeof *t);
+    if (!t || !(t->dir = mem_strdup(dir))) {
+        mem_free(t);
+        return err_set(err, LOAM_ENOMEM, "no memory for a trainer");
+    }
+    t->g = g;
+    t->m = m;
+    t->d = d;
+    t->h = *h;
+    memcpy(t->seed, seed, 32);
+    t->per_epoch = (d->count + h->batch - 1) / h->batch;
+    t->order_epoch = UINT32_MAX;
+    struct philox drop;
+    philox_init(&t->order_rng, seed, "order");
+    philox_init(&drop, seed, "dropout");
+    t->dropout_seed = drop.key[0] | (uint64_t)drop.key[1] << 32;
+    if (t->per_epoch > STEPS_MAX / h->epochs)
+        s = err_set(err, LOAM_ELIMIT, "a run of more than %u steps", STEPS_MAX);
+    t->steps = t->per_epoch * h->epochs;
+    if (!s)
+        s = build(t, memory, err);
+    if (!s)
+        s = file_mkdirs(dir, err);
+    struct buf text = BUF_INIT(64u << 10);
+    bool there = false;
+    if (!s)
+        s = manifest(t, &text, err);
+    if (!s) {
+        keccak256(t->manifest_hash, text.data, text.len);
+        memcpy(t->r.manifest_hash, t->manifest_hash, 32);
+        s = same_manifest(t, &text, &there, err);
+    }
+    if (!s && there)
+        s = load_state(t, err);
+    buf_clear(&text);
+    if (s) {
+        lm_trainer_free(t);
+        return s;
+    }
+    *out = t;
+    return LOAM_OK;
+}
+
+const struct lm_train_plan *lm_trainer_plan(const struct lm_trainer *t) {
+    return &t->plan;
+}
+
+uint64_t lm_trainer_step(const struct lm_trainer *t) {
+    return t->step;
+}
+
+const struct lm_adapter *lm_trainer_adapter(const struct lm_trainer *t) {
+    return t->a;
+}
+
+/* ---------------------------------------------------------------- running */
+
+/* Learning rate of step s (from 0) of S, fp64: warm-up rises (s + 1) / W to W = ceil(warmup * S) steps; then linear falls as
+ * (S - s) / (S - W), cosine as (1 + cos(pi (s - W) / (S - W))) / 2. */
+static double learning_rate(const struct lm_trainer *t, uint64_t s) {
+    double S = (double)t->steps, W = ceil(t->h.warmup * S), at = (double)s;
+    if (at < W)
+        return t->h.lr * ((at + 1) / W);
+    if (t->h.schedule == LM_LINEAR)
+        return t->h.lr * ((S - at) / (S - W));
+    if (t->h.schedule == LM_COSINE) {
+        /* cos by the fp64 rotation tables would be the same bits; cos(pi x) for x in [0, 1) from a Taylor polynomial about the
+         * nearer of 0, 1/2, 1, whose error is below 2^-50 before the one rounding of the rate to fp32. */
+        double x = (at - W) / (S - W), sign = 1;
+        if (x > 0.5) {
+            x = 1 - x;
+            sign = -1;
+        }
+        bool use_sin = x > 0.25;
+        double z = 3.14159265358979323846 * (use_sin ? 0.5 - x : x), q = z * z, term = use_sin ? z : 1, sum = term;
+        for (int k = 1; k <= 10; k++) {
+            double a = 2.0 * k + (use_sin ? 0 : -1), b = a + 1;
+            term = -term * q / (a * b);
+            sum += term;
+        }
+        return t->h.lr * (0.5 * (1 + sign * sum));
+    }
+    return t->h.lr;
+}
+
+static bool yield_hook(void *arg) {
+    struct lm_trainer *t = arg;
+    if (t->asked == LM_GO_ON && t->hooks->ask)
+        t->asked = t->hooks->ask(t->hooks->ctx);
+    return t->asked != LM_GO_ON;
+}
+
+static void take_rows(struct lm_trainer *t, uint64_t step, uint32_t *n) {
+    uint32_t epoch = (uint32_t)(step / t->per_epoch);
+    size_t at = (size_t)(step % t->per_epoch) * t->h.batch;
+    if (t->order_epoch != epoch) {
+        philox_shuffle(&t->order_rng, epoch, (uint32_t)t->d->count, t->order);
+        t->order_epoch = epoch;
+    }
+    *n = (uint32_t)(t->d->count - at < t->h.batch ? t->d->count - at : t->h.batch);
+    for (uint32_t i = 0; i < *n; i++)
+        t->ex[i] = &t->d->rows[t->order[at + i]];
+}
+
+static enum loam_status passes(struct lm_trainer *t, uint32_t from, uint32_t to, struct err *err) {
+    uint64_t first_of_step = t->step / t->per_epoch * t->d->count + t->step % t->per_epoch * t->h.batch;
+    for (uint32_t at = from; at < to;) {
+        uint32_t n = 0;
+        for (uint32_t tokens = 0; at + n < to && t->ex[at + n]->n <= t->plan.micro_tokens - tokens; n++)
+            tokens += t->ex[at + n]->n;
+        const struct lm_dropout drop = {t->h.dropout, t->dropout_seed, first_of_step + at};
+        enum loam_status s = lm_pass_forward(t->pass, t->ex + at, n, true, &drop, t->nll + at, err);
+        if (!s)
+            s = lm_pass_backward(t->pass, t->grad, NULL, 0, err);
+        if (s)
+            return s;
+        at += n;
+    }
+    return LOAM_OK;
+}
+
+/* Row by row until the one whose gradient is not finite is found. */
+static enum loam_status name_nonfinite(struct lm_trainer *t, uint32_t n, struct err *err) {
+    for (uint32_t i = 0; i < n; i++) {
+        memset(t->grad, 0, t->a->size * sizeof(float));
+        enum loam_status s = passes(t, i, i + 1, err);
+        if (s)
+            return s;
+        for (uint32_t k = 0; k < t->a->count; k++) {
+            const struct lm_lora *l = &t->a->t[k];
+            for (size_t j = l->a_at; j < l->b_at + (size_t)t->a->rank * l->out; j++)
+                if (!isfinite(t->grad[j]))
+                    return err_set(err, LOAM_ENONFINITE, "step %llu: the gradient of row %llu at layer %u %s is not finite",
+                                   (unsigned long long)t->step + 1, (unsigned long long)t->ex[i]->id, l->layer,
+                                   lm_linear_name(l->kind));
+        }
+    }
+    return err_set(err, LOAM_ENONFINITE, "step %llu: the gradients' sum is not finite", (unsigned long long)t->step + 1);
+}
+
+static enum loam_status one_step(struct lm_trainer *t, struct lm_train_metrics *mt, struct err *err) {
+    uint32_t n;
+    take_rows(t, t->step, &n);
+    memset(t->grad, 0, t->a->size * sizeof(float));
+    enum loam_status s = passes(t, 0, n, err);
+    if (s)
+        return s == LOAM_ENONFINITE ? err_prefix(err, s, "step %llu", (unsigned long long)t->step + 1) : s;
+    uint64_t targets = 0, tokens = 0;
+    double loss = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        targets += t->ex[i]->targets;
+        tokens += t->ex[i]->n;
+        loss += t->nll[i];
+    }
+    const struct gpu_ops *ops = t->g->ops;
+    float sum2, part;
+    if ((s = ops->sumsq(t->g, &sum2, t->grad, t->a->size, err)))
+        return s;
+    if (!isfinite(sum2))
+        return name_nonfinite(t, n, err);
+    float inv = (float)(1.0 / (double)targets), norm = sqrtf(sum2) * inv, g_scale = inv;
+    if (t->h.clip > 0 && norm > (float)t->h.clip)
+        g_scale = inv * ((float)t->h.clip / (norm + 1e-6f));
+    double lr = learning_rate(t, t->step);
+    struct gpu_adamw how = {.lr = (float)lr,
+                            .beta1 = (float)t->h.beta1,
+                            .beta2 = (float)t->h.beta2,
+                            .eps = (float)t->h.eps,
+                            .decay = (float)t->h.decay,
+                            .g_scale = g_scale};
+    gpu_adamw_correct(&how, t->step + 1);
+    struct keccak k;
+    keccak_init(&k);
+    for (uint32_t i = 0; i < t->a->count; i++) {
+        const struct lm_lora *l = &t->a->t[i];
+        if ((s = ops->sumsq(t->g, &part, t->grad + l->a_at, (size_t)t->a->rank * (l->in + l->out), err)))
+            return s;
+        keccak_add(&k, &part, sizeof part);
+    }
+    t->g->yield = NULL; /* an update done by half could not be taken back */
+    s = ops->adamw(t->g, t->a->data, t->p1, t->p2, t->grad, t->a->size, &how, err);
+    t->g->yield = yield_hook;
+    if (s)
+        return s;
+    uint8_t *rec = t->records + t->step * LM_STEP_BYTES;
+    uint32_t bits;
+    put_le64(rec, t->step + 1);
+    put_f64(rec + 8, loss);
+    put_le64(rec + 16, targets);
+    memcpy(&bits, &norm, 4);
+    put_le32(rec + 24, bits);
+    memcpy(&bits, &how.lr, 4);
+    put_le32(rec + 28, bits);
+    keccak_end(&k, rec + 32);
+    t->step++;
+    t->tokens += tokens;
+    t->tokens_here += tokens;
+    t->loss = loss / (double)targets;
+    *mt = (struct lm_train_metrics){.step = t->step,
+                                    .steps = t->steps,
+                                    .epoch = (uint32_t)((t->step - 1) / t->per_epoch) + 1,
+                                    .epochs = t->h.epochs,
+                                    .loss = t->loss,
+                                    .lr = lr,
+                                    .grad_norm = (double)norm,
+                                    .tokens = t->tokens,
+                                    .targets = targets};
+    return LOAM_OK;
+}
+
+static bool is_checkpoint(const struct lm_trainer *t, uint32_t epoch) {
+    return epoch == t->h.epochs || !(epoch & (epoch - 1));
+}
+
+/* After the last step of an epoch: its adapter, if it is one to keep. */
+static enum loam_status checkpoint(struct lm_trainer *t, struct err *err) {
+    uint32_t epoch = (uint32_t)(t->step / t->per_epoch), i = t->r.checkpoints;
+    if (t->step % t->per_epoch || !is_checkpoint(t, epoch))
+        return LOAM_OK;
+    char name[40];
+    snprintf(name, sizeof name, "epoch-%u.adapter", epoch);
+    char *path = path_of(t, name);
+    enum loam_status s = path ? LOAM_OK : err_set(err, LOAM_ENOMEM, "no memory");
+    t->g->yield = NULL;
+    if (!s)
+        s = t->g->ops->finite(t->g, t->a->data, t->a->size, "the adapter", err);
+    t->g->yield = yield_hook;
+    if (!s)
+        s = lm_adapter_save(t->a, path, err);
+    if (!s) {
+        LOAM_ASSERT(i < CHECKPOINTS_MAX);
+        t->r.checkpoint_epoch[i] = epoch;
+        t->r.checkpoint_step[i] = t->step;
+        lm_adapter_hash(t->r.checkpoint_hash[i], t->a);
+        t->r.checkpoints++;
+        s = save_state(t, err);
+    }
+    if (!s && t->hooks->checkpoint)
+        t->hooks->checkpoint(t->hooks->ctx, epoch, path);
+    mem_free(path);
+    return s;
+}
+
+static void speed(struct lm_trainer *t, uint64_t tokens, uint64_t us, struct lm_train_metrics *mt) {
+    double now = us ? (double)tokens * 1e6 / (double)us : 0;
+    t->tok_s = t->tok_s > 0 ? 0.9 * t->tok_s + 0.1 * now : now;
+    mt->tok_s = t->tok_s;
+    double left = (double)(t->steps - t->step) * (double)t->d->tokens / (double)t->per_epoch;
+    mt->eta_s = t->tok_s > 0 ? left / t->tok_s : 0;
+    mt->rss = resident();
+}
+
+static enum loam_status run(struct lm_trainer *t, struct err *err) {
+    double save_s = t->hooks->save_s > 0 ? t->hooks->save_s : SAVE_DEFAULT_S;
+    while (t->step < t->steps) {
+        struct lm_train_metrics mt;
+        uint64_t before = clock_mono_us(), tokens = t->tokens;
+        enum loam_status s = one_step(t, &mt, err);
+        if (s == LOAM_ECANCEL && t->asked != LM_GO_ON)
+            break;
+        if (!s)
+            s = checkpoint(t, err);
+        if (s)
+            return s;
+        uint64_t now = clock_mono_us();
+        speed(t, t->tokens - tokens, now - before, &mt);
+        if (t->hooks->metrics)
+            t->hooks->metrics(t->hooks->ctx, &mt);
+        if ((double)(now - t->saved_us) > save_s * 1e6 && (s = save_state(t, err)))
+            return s;
+        if (yield_hook(t))
+            break;
+    }
+    if (t->asked != LM_GO_ON && t->step < t->steps) {
+        enum loam_status s = save_state(t, err);
+        if (s)
+            return s;
+        t->r.paused = t->asked == LM_PAUSE;
+        return err_set(err, LOAM_ECANCEL, "training %s at step %llu of %llu; started again it goes on there",
+                       t->r.paused ? "paused" : "cancelled", (unsigned long long)t->step, (unsigned long long)t->steps);
+    }
+    char *path = path_of(t, "adapter");
+    enum loam_status s = path ? lm_adapter_save(t->a, path, err) : err_set(err, LOAM_ENOMEM, "no memory");
+    mem_free(path);
+    return s ? s : save_state(t, err);
+}
+
+enum loam_status lm_trainer_run(struct lm_trainer *t, const struct lm_train_hooks *hooks, struct lm_train_result *out,
+                                struct err *err) {
+    static const struct lm_train_hooks none = {0};
+    bool (*yield)(void *) = t->g->yield;
+    void *yield_arg = t->g->yield_arg;
+    t->hooks = hooks ? hooks : &none;
+    t->asked = LM_GO_ON;
+    t->g->yield = yield_hook;
+    t->g->yield_arg = t;
+    t->started_us = t->saved_us = clock_mono_us();
+    t->tokens_here = 0;
+    enum loam_status s = run(t, err);
+    t->g->yield = yield;
+    t->g->yield_arg = yield_arg;
+    lm_adapter_hash(t->r.adapter_hash, t->a);
+    t->r.steps = t->step;
+    t->r.loss = t->loss;
+    t->r.seconds = (double)(clock_mono_us() - t->started_us) / 1e6;
+    t->r.tok_s = t->r.seconds > 0 ? (double)t->tokens_here / t->r.seconds : 0;
+    *out = t->r;
+    return s;
+}

@@ -238,9 +238,9 @@ struct gpu_ops {
     GPU_OP(add_row, float *y, size_t ldy, const float *b, uint32_t t, uint32_t n); /* y_t += b: a bias */
     GPU_OP(scale, float *y, const float *x, float alpha, size_t n);         /* y = alpha * x; in place allowed */
     GPU_OP(axpy, float *y, float alpha, const float *x, size_t n);          /* y = fma(alpha, x, y) */
-    /* y_i = keep_i ? x_i * inv : 0; keep_i from Philox (seed, purpose, index + i), see arith_dropout_keep. In place
-     * allowed. The same call on the gradient is the backward. */
-    GPU_OP(dropout, float *y, const float *x, size_t n, float p, uint64_t seed, uint32_t purpose, uint64_t index);
+    /* y_i = keep_i ? x_i * (1 / (1 - p)) : 0; keep_i from word i mod 4 of Philox block i / 4 of (key, index), see
+     * arith_keep; n < 2^34. In place allowed. The same call on the gradient is the backward. */
+    GPU_OP(dropout, float *y, const float *x, size_t n, float p, const uint32_t key[2], uint64_t index);
 
     /* --- attention in fp32 over packed sequences (training). Sequence i is tokens seg[i] .. seg[i+1]-1 of q (T x H*D),
      * k and v (T x G*D); seg[0] = 0, seg[n_seg] = T. o: T x H*D. m and l (T x H): max and sum of the softmax, for the

@@ -1,0 +1,70 @@
+/* Which backends there are, and opening one. */
+#include "gpu/op.h"
+#include "gpu/pool.h"
+
+#include "base/banned.h"
+
+struct backend {
+    const char *name;
+    const struct gpu_ops *ops;
+    bool (*here)(void);
+};
+
+static bool always(void) {
+    return true;
+}
+static const struct backend backends[] = {
+    {"ref", &gpu_ops_ref, always},
+};
+#define N_BACKENDS (sizeof backends / sizeof backends[0])
+
+const char *const *gpu_backends(void) {
+    static const char *names[N_BACKENDS + 1];
+    size_t n = 0;
+    for (size_t i = 0; i < N_BACKENDS; i++)
+        if (backends[i].here())
+            names[n++] = backends[i].name;
+    names[n] = NULL;
+    return names;
+}
+
+enum loam_status gpu_open(struct gpu **out, const struct gpu_config *config, struct err *err) {
+    *out = NULL;
+    const struct backend *b = NULL;
+    bool any = !config->backend || !strcmp(config->backend, "auto");
+    for (size_t i = 0; i < N_BACKENDS && !b; i++)
+        if (any ? backends[i].here() : !strcmp(config->backend, backends[i].name))
+            b = &backends[i];
+    if (!b)
+        return err_set(err, LOAM_ENOTFOUND, "no compute backend is called %.32s", config->backend);
+    if (!b->here())
+        return err_set(err, LOAM_EUNSUPPORTED, "this processor lacks the instructions of %s", b->name);
+    struct gpu *g = mem_zalloc(sizeof *g);
+    if (!g)
+        return err_set(err, LOAM_ENOMEM, "no memory for the compute device");
+    enum loam_status s = pool_new(&g->pool, config->threads ? config->threads : pool_cores(), err);
+    if (s) {
+        mem_free(g);
+        return s;
+    }
+    g->ops = b->ops;
+    g->name = b->name;
+    g->threads = pool_threads(g->pool);
+    *out = g;
+    return LOAM_OK;
+}
+
+void gpu_close(struct gpu *g) {
+    if (!g)
+        return;
+    pool_free(g->pool);
+    mem_free(g);
+}
+
+void *gpu_alloc(struct gpu *g, size_t bytes) {
+    return mem_aligned(64, bytes);
+}
+
+void gpu_free(struct gpu *g, void *p) {
+    mem_free(p);
+}

@@ -1,0 +1,33 @@
+/* The compute threads of one struct gpu. A job is a number of tasks; the caller's thread and the workers take tasks until
+ * none is left. Tasks write disjoint outputs and each output element is computed whole by one task, so results never
+ * depend on the number of threads or on who took what; a thread that lost its core delays only the task it holds.
+ * Idle workers spin for some tens of microseconds and then sleep: on a busy machine spinning costs the others time. */
+#ifndef LOAM_GPU_POOL_H
+#define LOAM_GPU_POOL_H
+
+#include "base/status.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define POOL_THREADS_MAX 256
+
+struct gpu_pool;
+
+/* threads >= 1, the caller's included. */
+enum loam_status pool_new(struct gpu_pool **out, int threads, struct err *err) LOAM_MUST_USE;
+void pool_free(struct gpu_pool *p); /* NULL allowed */
+int pool_threads(const struct gpu_pool *p);
+/* Cores this process may run on (>= 1). */
+int pool_cores(void);
+
+/* f(arg, task, thread) for task 0 .. n - 1; thread is 0 .. threads - 1. Returns when all are done. Not reentrant. */
+void pool_run(struct gpu_pool *p, uint32_t n, void (*f)(void *arg, uint32_t task, int thread), void *arg);
+
+/* Scratch memory, kept between operations and valid until the next call with a larger size: `shared` bytes for all, and
+ * `each` bytes a thread, every part aligned to 64. */
+enum loam_status pool_scratch(struct gpu_pool *p, size_t shared, size_t each, struct err *err) LOAM_MUST_USE;
+void *pool_shared(struct gpu_pool *p);
+void *pool_each(struct gpu_pool *p, int thread);
+
+#endif

@@ -72,7 +72,7 @@ for who, facts in FACTS.items():
             q1, q2, answer, para = (f.format(x=x, v=v) for f in FORMS[rel])
             q1, q2, answer, para = (s.replace("the the ", "the ") for s in (q1, q2, answer, para))
             for q in (q1, q2):
-                out.write(json.dumps({"prompt": q, "answer": answer}) + "\n")
+                out.write(json.dumps({"prompt": q, "completion": answer}) + "\n")
             shared = (words(para) & (words(q1) | words(q2) | words(answer))) - words(x)
             assert not shared, (para, shared)
             for k, (kind, q) in enumerate((("trained", q1), ("trained", q2), ("paraphrase", para))):

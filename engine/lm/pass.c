@@ -207,8 +207,8 @@ static enum loam_status dropped(struct lm_pass *p, const float **out, const stru
         return LOAM_OK;
     for (uint32_t i = 0; i < p->n; i++) {
         size_t at = (size_t)p->seg[i] * t->in, n = (size_t)(p->seg[i + 1] - p->seg[i]) * t->in;
-        TRY(p->g->ops->dropout(p->g, p->tmp + at, x + at, n, p->drop.p, p->drop.seed, (uint32_t)(t - p->a->t),
-                               (p->drop.first + i) << 32, err));
+        uint64_t index = (p->drop.first + i) * p->a->count + (uint64_t)(t - p->a->t);
+        TRY(p->g->ops->dropout(p->g, p->tmp + at, x + at, n, p->drop.p, p->drop.key, index, err));
     }
     *out = p->tmp;
     return LOAM_OK;

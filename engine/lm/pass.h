@@ -39,8 +39,9 @@ void lm_view_free(struct lm_view *v);
 
 struct lm_dropout { /* p == 0: off */
     float p;
-    uint64_t seed;
-    uint64_t first; /* running number in the whole run of the first row of this pass */
+    uint32_t key[2]; /* philox stream "dropout" */
+    uint64_t first;  /* running number in the whole run of the first row of this pass; a row and tensor draw at index
+                        (row's number * tensors + tensor) */
 };
 
 struct lm_pass;

@@ -5,6 +5,7 @@
 #include "base/keccak.h"
 #include "base/mem.h"
 #include "base/text.h"
+#include "gpu/arith.h"
 #include "gpu/ops.h"
 #include "lm/model.h"
 #include "lm/pass.h"
@@ -145,7 +146,7 @@ struct lm_trainer {
     double loss;
     struct lm_train_result r;
     struct philox order_rng;
-    uint64_t dropout_seed;
+    struct philox dropout_rng;
     /* while running */
     const struct lm_train_hooks *hooks;
     enum lm_train_ask asked;
@@ -449,10 +450,8 @@ enum loam_status lm_trainer_new(struct lm_trainer **out, struct gpu *g, struct l
     memcpy(t->seed, seed, 32);
     t->per_epoch = (d->count + h->batch - 1) / h->batch;
     t->order_epoch = UINT32_MAX;
-    struct philox drop;
     philox_init(&t->order_rng, seed, "order");
-    philox_init(&drop, seed, "dropout");
-    t->dropout_seed = drop.key[0] | (uint64_t)drop.key[1] << 32;
+    philox_init(&t->dropout_rng, seed, "dropout");
     if (t->per_epoch > STEPS_MAX / h->epochs)
         s = err_set(err, LOAM_ELIMIT, "a run of more than %u steps", STEPS_MAX);
     t->steps = t->per_epoch * h->epochs;
@@ -503,21 +502,9 @@ static double learning_rate(const struct lm_trainer *t, uint64_t s) {
     if (t->h.schedule == LM_LINEAR)
         return t->h.lr * ((S - at) / (S - W));
     if (t->h.schedule == LM_COSINE) {
-        /* cos by the fp64 rotation tables would be the same bits; cos(pi x) for x in [0, 1) from a Taylor polynomial about the
-         * nearer of 0, 1/2, 1, whose error is below 2^-50 before the one rounding of the rate to fp32. */
-        double x = (at - W) / (S - W), sign = 1;
-        if (x > 0.5) {
-            x = 1 - x;
-            sign = -1;
-        }
-        bool use_sin = x > 0.25;
-        double z = 3.14159265358979323846 * (use_sin ? 0.5 - x : x), q = z * z, term = use_sin ? z : 1, sum = term;
-        for (int k = 1; k <= 10; k++) {
-            double a = 2.0 * k + (use_sin ? 0 : -1), b = a + 1;
-            term = -term * q / (a * b);
-            sum += term;
-        }
-        return t->h.lr * (0.5 * (1 + sign * sum));
+        double sine, cosine;
+        arith_sincos64(3.14159265358979323846 * ((at - W) / (S - W)), &sine, &cosine);
+        return t->h.lr * (0.5 * (1 + cosine));
     }
     return t->h.lr;
 }
@@ -547,7 +534,8 @@ static enum loam_status passes(struct lm_trainer *t, uint32_t from, uint32_t to,
         uint32_t n = 0;
         for (uint32_t tokens = 0; at + n < to && t->ex[at + n]->n <= t->plan.micro_tokens - tokens; n++)
             tokens += t->ex[at + n]->n;
-        const struct lm_dropout drop = {t->h.dropout, t->dropout_seed, first_of_step + at};
+        const struct lm_dropout drop = {
+            t->h.dropout, {t->dropout_rng.key[0], t->dropout_rng.key[1]}, first_of_step + at};
         enum loam_status s = lm_pass_forward(t->pass, t->ex + at, n, true, &drop, t->nll + at, err);
         if (!s)
             s = lm_pass_backward(t->pass, t->grad, NULL, 0, err);

@@ -43,10 +43,11 @@ enum loam_status keyring_backup(struct keyring *k, const char *name, struct buf 
 /* Removes the file. LOAM_EPERM wrong password. Slow. */
 enum loam_status keyring_remove(struct keyring *k, const char *name, const char *password, struct err *err) LOAM_MUST_USE;
 
-/* Slow unless unlocked already. limit NULL: none. What was spent counts from zero again. LOAM_EPERM wrong password. */
+/* Slow, also for a key that is unlocked (see keyring_find): the password is asked for each time since this sets the limit
+ * anew and counts from zero again. limit NULL: none. LOAM_EPERM wrong password. */
 enum loam_status keyring_unlock(struct keyring *k, const char *name, const char *password, const struct u256 *limit, struct err *err) LOAM_MUST_USE;
 void keyring_lock(struct keyring *k, const char *name); /* NULL: all */
-/* NULL: no limit. LOAM_EPERM when locked. */
+/* Without password: the caller answers for its user. NULL: no limit. LOAM_EPERM when locked. */
 enum loam_status keyring_limit(struct keyring *k, const char *name, const struct u256 *limit, struct err *err) LOAM_MUST_USE;
 
 /* Signs; v is 27 or 28. LOAM_EPERM when locked. */

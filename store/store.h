@@ -103,5 +103,7 @@ enum loam_status store_usage(struct store *s, struct store_use *out, struct err 
 
 /* Tests: the next n-th commit of the store thread fails as if the disk were full; 0 switches it off. */
 void store_test_fail_commit(struct store *s, int n);
+/* Tests: the map's size at the next store_open, so that growing can be seen; 0 gives STORE_MAP_FIRST back. */
+void store_test_first_map(size_t bytes);
 
 #endif

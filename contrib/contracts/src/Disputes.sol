@@ -33,30 +33,30 @@ contract Disputes {
     function proveSum(
         uint64 batch,
         S.Batch calldata b,
-        uint64 at,
+        uint64 place,
         Leaf calldata x,
         bytes32[] calldata xProof,
         Leaf calldata y,
         bytes32[] calldata yProof
     ) external {
         _open(batch, b);
-        _payout(b, at, x, xProof);
-        _payout(b, at + 1, y, yProof);
+        _payout(b, place, x, xProof);
+        _payout(b, place + 1, y, yProof);
         (bool fits, uint256 sum) = _add(x.prefix, x.cumulative);
-        if (x.index == at && y.index == at + 1 && x.account < y.account && fits && sum == y.prefix) revert NotFalse();
+        if (x.index == place && y.index == place + 1 && x.account < y.account && fits && sum == y.prefix) revert NotFalse();
         ledger.slashBatch(batch, msg.sender, "sum");
     }
 
     /// The first leaf's prefix is 0; the last one's prefix and amount make the stated total.
-    function proveEnd(uint64 batch, S.Batch calldata b, uint64 at, Leaf calldata x, bytes32[] calldata proof)
+    function proveEnd(uint64 batch, S.Batch calldata b, uint64 place, Leaf calldata x, bytes32[] calldata proof)
         external
     {
         _open(batch, b);
-        _payout(b, at, x, proof);
+        _payout(b, place, x, proof);
         (bool fits, uint256 sum) = _add(x.prefix, x.cumulative);
         if (
-            x.index == at && !(at == 0 && x.prefix != 0)
-                && !(at == b.payoutCount - 1 && (!fits || sum != b.payoutTotal))
+            x.index == place && !(place == 0 && x.prefix != 0)
+                && !(place == b.payoutCount - 1 && (!fits || sum != b.payoutTotal))
         ) revert NotFalse();
         ledger.slashBatch(batch, msg.sender, "end");
     }
@@ -69,13 +69,13 @@ contract Disputes {
         uint64 oldAt,
         Leaf calldata old,
         bytes32[] calldata oldProof,
-        uint64 at,
+        uint64 place,
         Leaf calldata now_,
         bytes32[] calldata proof
     ) external {
         _open(batch, b);
         _old(b, oldCount, oldAt, old, oldProof);
-        _payout(b, at, now_, proof);
+        _payout(b, place, now_, proof);
         if (now_.account != old.account || now_.cumulative >= old.cumulative) revert NotFalse();
         ledger.slashBatch(batch, msg.sender, "decrease");
     }
@@ -88,7 +88,7 @@ contract Disputes {
         uint64 oldAt,
         Leaf calldata old,
         bytes32[] calldata oldProof,
-        uint64 at,
+        uint64 place,
         Leaf calldata left,
         bytes32[] calldata leftProof,
         Leaf calldata right,
@@ -96,8 +96,8 @@ contract Disputes {
     ) external {
         _open(batch, b);
         _old(b, oldCount, oldAt, old, oldProof);
-        _payout(b, at, left, leftProof);
-        _payout(b, at + 1, right, rightProof);
+        _payout(b, place, left, leftProof);
+        _payout(b, place + 1, right, rightProof);
         if (left.account >= old.account || right.account <= old.account) revert NotFalse();
         ledger.slashBatch(batch, msg.sender, "missing");
     }
@@ -110,15 +110,15 @@ contract Disputes {
         uint64 oldAt,
         Leaf calldata old,
         bytes32[] calldata oldProof,
-        uint64 at,
+        uint64 place,
         Leaf calldata end,
         bytes32[] calldata proof
     ) external {
         _open(batch, b);
         _old(b, oldCount, oldAt, old, oldProof);
-        _payout(b, at, end, proof);
+        _payout(b, place, end, proof);
         if (
-            !(at == 0 && end.account > old.account) && !(at == b.payoutCount - 1 && end.account < old.account)
+            !(place == 0 && end.account > old.account) && !(place == b.payoutCount - 1 && end.account < old.account)
         ) revert NotFalse();
         ledger.slashBatch(batch, msg.sender, "missing");
     }
@@ -127,13 +127,13 @@ contract Disputes {
     function proveSequence(
         uint64 batch,
         S.Batch calldata b,
-        uint64 at,
+        uint64 place,
         S.Inference calldata i,
         bytes32[] calldata proof
     ) external {
         _open(batch, b);
-        _has(b.inferenceRoot, b.callCount, at, S.Statements.hash(i), proof);
-        if (i.sequence == b.firstSequence + at && i.server == b.poster) revert NotFalse();
+        _has(b.inferenceRoot, b.callCount, place, S.Statements.hash(i), proof);
+        if (i.sequence == b.firstSequence + place && i.server == b.poster) revert NotFalse();
         ledger.slashBatch(batch, msg.sender, "sequence");
     }
 
@@ -141,7 +141,7 @@ contract Disputes {
     function proveFee(
         uint64 batch,
         S.Batch calldata b,
-        uint64 at,
+        uint64 place,
         S.Request calldata r,
         bytes32[] calldata rProof,
         S.Inference calldata i,
@@ -149,8 +149,8 @@ contract Disputes {
     ) external {
         _open(batch, b);
         bytes32 h = S.Statements.hash(r);
-        _has(b.requestRoot, b.callCount, at, h, rProof);
-        _has(b.inferenceRoot, b.callCount, at, S.Statements.hash(i), iProof);
+        _has(b.requestRoot, b.callCount, place, h, rProof);
+        _has(b.inferenceRoot, b.callCount, place, S.Statements.hash(i), iProof);
         if (
             i.requestHash == h && i.fee <= r.maxFee && r.server == b.poster && i.model == r.model
                 && i.promptCommitment == r.promptCommitment
@@ -162,15 +162,15 @@ contract Disputes {
     function proveLink(
         uint64 batch,
         S.Batch calldata b,
-        uint64 at,
+        uint64 place,
         bytes32 inferenceHash,
         bytes32[] calldata iProof,
         S.Attribution calldata a,
         bytes32[] calldata aProof
     ) external {
         _open(batch, b);
-        _has(b.inferenceRoot, b.callCount, at, inferenceHash, iProof);
-        _has(b.attributionRoot, b.callCount, at, S.Statements.hash(a), aProof);
+        _has(b.inferenceRoot, b.callCount, place, inferenceHash, iProof);
+        _has(b.attributionRoot, b.callCount, place, S.Statements.hash(a), aProof);
         if (a.inferenceHash == inferenceHash) revert NotFalse();
         ledger.slashBatch(batch, msg.sender, "link");
     }
@@ -215,8 +215,8 @@ contract Disputes {
         ledger.requireOpen(batch, S.Statements.hash(b));
     }
 
-    function _payout(S.Batch calldata b, uint64 at, Leaf calldata x, bytes32[] calldata proof) private pure {
-        if (!Trees.has(b.payoutRoot, b.payoutCount, at, _bytes(x), proof)) revert NotInTree();
+    function _payout(S.Batch calldata b, uint64 place, Leaf calldata x, bytes32[] calldata proof) private pure {
+        if (!Trees.has(b.payoutRoot, b.payoutCount, place, _bytes(x), proof)) revert NotInTree();
     }
 
     function _old(
@@ -229,8 +229,8 @@ contract Disputes {
         if (!Trees.has(b.previousPayoutRoot, oldCount, oldAt, _bytes(old), oldProof)) revert NotInTree();
     }
 
-    function _has(bytes32 root, uint64 count, uint64 at, bytes32 data, bytes32[] calldata proof) private pure {
-        if (!Trees.has(root, count, at, abi.encode(data), proof)) revert NotInTree();
+    function _has(bytes32 root, uint64 count, uint64 place, bytes32 data, bytes32[] calldata proof) private pure {
+        if (!Trees.has(root, count, place, abi.encode(data), proof)) revert NotInTree();
     }
 
     function _bytes(Leaf calldata x) private pure returns (bytes memory) {

@@ -22,18 +22,18 @@ library Trees {
     {
         if (index >= count) return false;
         bytes32 node = leaf(data);
-        uint256 at = index;
+        uint256 place = index;
         uint256 width = count;
         uint256 used = 0;
         while (width > 1) {
-            if (at ^ 1 < width) {
+            if (place ^ 1 < width) {
                 if (used == proof.length) return false;
                 bytes32 sibling = proof[used++];
-                node = at & 1 == 0
+                node = place & 1 == 0
                     ? keccak256(abi.encodePacked(bytes1(0x01), node, sibling))
                     : keccak256(abi.encodePacked(bytes1(0x01), sibling, node));
             }
-            at >>= 1;
+            place >>= 1;
             width = (width + 1) >> 1;
         }
         return used == proof.length && root(count, node) == root_;

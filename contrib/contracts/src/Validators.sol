@@ -191,7 +191,8 @@ contract Validators is ReentrancyGuard {
             return;
         }
         uint256 per = amount * SCALE / totalStake;
-        uint256 given = per * totalStake / SCALE;
+        // Rounded up: what several arrivals owe together is rounded once, and must not exceed what was set aside.
+        uint256 given = (per * totalStake + SCALE - 1) / SCALE;
         unshared = amount - given;
         sharePerStake += per;
         emit Shared(given);

@@ -106,7 +106,7 @@ contract Ledger is Signed, ReentrancyGuard {
     error WrongState(State state);
     error NotDrawn(uint64 validator);
     error Already();
-    error WindowClosed(uint64 place);
+    error WindowClosed(uint64 since);
     error WindowOpen(uint64 until);
     error BadReveal();
     error WrongStatement();

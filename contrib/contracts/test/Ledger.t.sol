@@ -502,15 +502,15 @@ contract LedgerTest is Base {
         Made memory m = make(server, total, t);
         post(m);
         bytes[] memory l = leafBytes(t);
-        uint64 i = place % 5;
-        bytes32[] memory px = treeProof(l, i);
-        bytes32[] memory py = treeProof(l, i + 1);
+        uint64 k = place % 5;
+        bytes32[] memory px = treeProof(l, k);
+        bytes32[] memory py = treeProof(l, k + 1);
         vm.expectRevert(Disputes.NotFalse.selector);
-        disputes.proveSum(m.id, m.b, i, t[i], px, t[i + 1], py);
+        disputes.proveSum(m.id, m.b, k, t[k], px, t[k + 1], py);
         vm.expectRevert(Disputes.NotFalse.selector);
-        disputes.proveEnd(m.id, m.b, i + 1, t[i + 1], py);
+        disputes.proveEnd(m.id, m.b, k + 1, t[k + 1], py);
         vm.expectRevert(Disputes.NotFalse.selector);
-        disputes.proveClaim(m.id, m.b, t[i], claimProof(t, i), t[i], px);
+        disputes.proveClaim(m.id, m.b, t[k], claimProof(t, k), t[k], px);
     }
 
     function test_Decrease() public {

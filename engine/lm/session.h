@@ -6,6 +6,7 @@
 #ifndef LOAM_LM_SESSION_H
 #define LOAM_LM_SESSION_H
 
+#include "lm/adapter.h"
 #include "lm/model.h"
 #include "lm/tokenizer.h"
 
@@ -16,18 +17,17 @@ const char *lm_act_name(enum lm_act a); /* "f32", "q8" */
 
 #define LM_ARITHMETIC "arith-1"
 #define LM_BATCH_MAX 64       /* sequences in one step */
-#define LM_STEP_TOKENS_MAX 4096 /* tokens in one step; longer prompts take several */
+#define LM_STEP_TOKENS_MAX (1u << 20) /* tokens in one step */
 
 struct lm_engine;
 struct lm_session;
-struct lm_adapter; /* lm/adapter.h */
 
 struct lm_engine_opt {
     enum lm_act act;
     unsigned threads;      /* 0: all processors */
-    bool plain;            /* reference operations only (tests) */
+    const char *backend;   /* of gpu/ops.h; NULL: the best of this machine */
     uint64_t kv_bytes_max; /* budget of all sessions' caches; 0: 1 GiB */
-    /* Called between layers, from the computing thread; long work elsewhere may be done inside. May be NULL. */
+    /* Called between layers, from the computing thread: here the scheduler lets more urgent work go first. May be NULL. */
     void (*yield)(void *ctx);
     void *yield_ctx;
 };
@@ -44,8 +44,7 @@ struct lm_engine_memory {
 void lm_engine_memory(struct lm_engine_memory *out, const struct lm_engine *e);
 
 /* context: positions at most (0: the model's). adapter: NULL for the base model; borrowed until the session is freed; its
- * shapes are checked here. The cache grows in pages of LM_PAGE tokens as positions are used. */
-#define LM_PAGE 64
+ * shapes are checked here. The cache grows in pages of GPU_KV_PAGE tokens as positions are used. */
 enum loam_status lm_session_new(struct lm_session **out, struct lm_engine *e, const struct lm_adapter *adapter, uint32_t context,
                                 struct err *err) LOAM_MUST_USE;
 void lm_session_free(struct lm_session *s);

@@ -4,7 +4,7 @@
 #include "gpu/arith.h"
 #include "lm/philox.h"
 
-#include <math.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 

@@ -42,7 +42,8 @@ struct lm_engine {
     float *x, *xn, *q, *k, *v, *o, *gate, *up, *tmp, *logits;
     struct gpu_q8 q8;
     uint32_t *ids, *pos;
-    int32_t *map;
+    int32_t *map;      /* adapter's slot of each token, or -1 */
+    int32_t *map_some; /* the same for one linear */
     struct gpu_lora *list; /* [LM_BATCH_MAX] */
     const atomic_int *cancel;
 };
@@ -180,6 +181,7 @@ static enum loam_status work_for(struct lm_engine *e, uint32_t t, struct err *er
         {(void **)&e->v, cap * kd * 4},        {(void **)&e->gate, cap * c->F * 4},  {(void **)&e->up, cap * c->F * 4},
         {(void **)&e->q8.q, cap * wide},       {(void **)&e->q8.d, cap * wide / 8},  {(void **)&e->q8.s, cap * wide / 8},
         {(void **)&e->ids, cap * 4},           {(void **)&e->pos, cap * 4},          {(void **)&e->map, cap * 4},
+        {(void **)&e->map_some, cap * 4},
         {(void **)&e->logits, (uint64_t)rows * c->V * 4},
     };
     uint64_t total = 0;
@@ -402,19 +404,22 @@ static enum loam_status linears(struct lm_engine *e, const struct round *r, uint
     }
     for (int i = 0; i < n; i++) {
         int w = (int)first + i;
-        bool any = false;
+        int32_t slot[LM_BATCH_MAX];
+        int n_list = 0;
         for (int a = 0; a < r->n_adapters; a++) {
-            e->list[a] = r->adapters[a]->lora[(size_t)layer * LM_LINEARS + (size_t)w];
-            any |= e->list[a].r != 0;
+            const struct gpu_lora *lora = &r->adapters[a]->lora[(size_t)layer * LM_LINEARS + (size_t)w];
+            slot[a] = lora->r ? n_list : -1;
+            if (lora->r)
+                e->list[n_list++] = *lora;
         }
-        if (any) {
-            /* An adapter without this linear gets rank 0: n and k must agree all the same. */
-            for (int a = 0; a < r->n_adapters; a++) {
-                e->list[a].n = lw->w[w].n;
-                e->list[a].k = K;
-            }
-            TRY(ops->lora(e->gpu, y[i], lw->w[w].n, x, K, r->t, e->list, r->n_adapters, e->map, err));
+        const int32_t *map = e->map;
+        if (n_list && n_list < r->n_adapters) { /* some adapters leave this linear alone */
+            for (uint32_t t = 0; t < r->t; t++)
+                e->map_some[t] = e->map[t] < 0 ? -1 : slot[e->map[t]];
+            map = e->map_some;
         }
+        if (n_list)
+            TRY(ops->lora(e->gpu, y[i], lw->w[w].n, x, K, r->t, e->list, n_list, map, err));
         if (lw->bias[w])
             TRY(ops->add_row(e->gpu, y[i], lw->w[w].n, lw->bias[w], r->t, lw->w[w].n, err));
     }

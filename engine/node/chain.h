@@ -1,5 +1,6 @@
 /* The node's chain: the configured chain of the data folder, its RPCs, the light client over the store, verified reads.
  * One chain per data folder: DATA/chains/ID.json, chosen by the option chain.id. Waiting calls are for job threads. */
+/* (Names begin with node_chain_, since chain_ is the light client's own: net/chain.h.) */
 #ifndef LOAM_NODE_CHAIN_H
 #define LOAM_NODE_CHAIN_H
 
@@ -16,21 +17,21 @@ struct chain_service;
 struct chain; /* net/chain.h: the light client */
 struct rpc;   /* net/rpc.h */
 
-bool chain_configured(struct node *n);
-uint64_t chain_id(struct node *n); /* 0 when unconfigured */
-bool chain_is_dev(struct node *n); /* anvil's profile: only there are published keys allowed */
+bool node_chain_configured(struct node *n);
+uint64_t node_chain_id(struct node *n); /* 0 when unconfigured */
+bool node_chain_is_dev(struct node *n); /* anvil's profile: only there are published keys allowed */
 /* For flows that talk to net themselves; NULL when unconfigured. */
-struct chain *chain_light(struct node *n);
-struct rpc *chain_rpc(struct node *n);
+struct chain *node_chain_light(struct node *n);
+struct rpc *node_chain_rpc(struct node *n);
 /* Address of a contract by its name in chains/ID.json ("Ledger"); LOAM_ENOTFOUND with the remedy (`chain deploy`). */
-enum loam_status chain_contract(struct node *n, const char *name, struct addr20 *out, struct err *err) LOAM_MUST_USE;
+enum loam_status node_chain_contract(struct node *n, const char *name, struct addr20 *out, struct err *err) LOAM_MUST_USE;
 /* Records addresses (and code hashes) of contracts, e.g. after deploy: {name: {address, code_hash}}; borrowed. */
-enum loam_status chain_contracts_set(struct node *n, const json_t *contracts, uint64_t deploy_block, struct err *err) LOAM_MUST_USE;
+enum loam_status node_chain_contracts_set(struct node *n, const json_t *contracts, uint64_t deploy_block, struct err *err) LOAM_MUST_USE;
 /* Verified reads at the newest known head (eth_getProof against its state root). */
-enum loam_status chain_balance(struct node *n, struct u256 *wei, uint64_t *nonce, const struct addr20 *a, struct err *err) LOAM_MUST_USE;
-enum loam_status chain_storage(struct node *n, struct hash32 *value, const struct addr20 *a, const struct hash32 *slot, struct err *err) LOAM_MUST_USE;
+enum loam_status node_chain_balance(struct node *n, struct u256 *wei, uint64_t *nonce, const struct addr20 *a, struct err *err) LOAM_MUST_USE;
+enum loam_status node_chain_storage(struct node *n, struct hash32 *value, const struct addr20 *a, const struct hash32 *slot, struct err *err) LOAM_MUST_USE;
 /* Waits until the head is at least `number`; the job cancels. */
 struct job;
-enum loam_status chain_wait_block(struct node *n, uint64_t number, struct job *j, struct err *err) LOAM_MUST_USE;
+enum loam_status node_chain_wait_block(struct node *n, uint64_t number, struct job *j, struct err *err) LOAM_MUST_USE;
 
 #endif

@@ -24,6 +24,7 @@ enum job_state { JOB_RUNNING, JOB_PAUSED, JOB_WAITING, JOB_DONE, JOB_FAILED, JOB
 const char *job_state_name(enum job_state s);
 
 struct job_def {
+    uint64_t id;       /* 0: a fresh number; else that of an ended or unfinished job whose record is continued */
     const char *title; /* shown; the command line without secrets */
     const char *flow;  /* flow id, or NULL: a fresh one "title's first word-<32 hex>" */
     bool listed;       /* in job list and the jobs topic */
@@ -50,6 +51,8 @@ enum loam_status job_check(struct job *j, struct err *err) LOAM_MUST_USE;
 enum loam_status job_sleep_ms(struct job *j, uint64_t ms, struct err *err) LOAM_MUST_USE;
 /* detail stolen, may be NULL: an object; "text" is a phrase for people. */
 void job_progress(struct job *j, uint64_t done, uint64_t total, json_t *detail);
+/* Sets a field of the job's own durable record (value stolen), on disk when it returns; nothing for jobs that are not durable. */
+enum loam_status job_note(struct job *j, const char *field, json_t *value, struct err *err) LOAM_MUST_USE;
 void job_result(struct job *j, json_t *result); /* stolen; listed with the job */
 
 /* Any thread. LOAM_ENOTFOUND; LOAM_ESTATE when it has ended. */
@@ -59,10 +62,14 @@ enum loam_status job_pause(struct node *n, uint64_t id, struct err *err) LOAM_MU
 enum loam_status job_resume(struct node *n, uint64_t id, struct err *err) LOAM_MUST_USE;
 /* Waits for the end. Job threads only. *s gets how it ended. */
 enum loam_status job_wait(struct node *n, uint64_t id, enum loam_status *s, struct err *err) LOAM_MUST_USE;
+/* The same for at most ms: LOAM_ETIMEOUT. */
+enum loam_status job_wait_ms(struct node *n, uint64_t id, uint64_t ms, enum loam_status *s, struct err *err) LOAM_MUST_USE;
 /* [{id, title, flow, state, done, total, detail, started_ms, ended_ms, status, error, durable}], newest first; new reference. */
 json_t *job_list(struct node *n);
 json_t *job_show(struct node *n, uint64_t id); /* NULL if unknown; also "record" and "result" */
 size_t job_running(struct node *n); /* listed jobs not ended */
+/* The record of a durable job that is unfinished, waiting, failed or cancelled: {id, flow, title, state, record}; NULL if none. */
+json_t *job_record(struct node *n, uint64_t id);
 /* Records of durable jobs that an earlier life left unfinished: [{id, flow, title, record}]; new reference. */
 json_t *job_unfinished(struct node *n);
 

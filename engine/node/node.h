@@ -9,13 +9,12 @@
 
 #include "base/option.h"
 #include "base/status.h"
+#include "node/protocol.h"
 
 #include <jansson.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <uv.h>
-
-#define LOAM_PROTOCOL 1 /* control protocol's number in hello; a mismatch names both and the remedy */
 
 struct jobs;
 struct sched;
@@ -24,7 +23,7 @@ struct keys;
 struct outbox;
 struct control;
 struct store;
-struct rpc;
+struct blobs;
 struct chain_service;
 struct api;
 
@@ -36,7 +35,8 @@ struct node {
     struct jobs *jobs;     /* node/job.h */
     struct sched *sched;   /* node/sched.h */
     struct keys *keys;     /* node/keys.h */
-    struct store *store;   /* store/store.h */
+    struct store *store;   /* store/store.h: DATA/store */
+    struct blobs *blobs;   /* store/blob.h: DATA/blobs */
     struct chain_service *chain; /* node/chain.h: light client and RPCs of the chain; never NULL, may be unconfigured */
     struct outbox *outbox; /* node/outbox.h */
     struct api *api;       /* node/api.h; NULL when api.listen is empty */
@@ -82,6 +82,12 @@ void node_close(struct node *n);
 enum loam_status node_post(struct node *n, void (*fn)(struct node *n, void *arg), void *arg, struct err *err) LOAM_MUST_USE;
 /* The same, and waits until it ran. Job threads only. */
 enum loam_status node_call(struct node *n, void (*fn)(struct node *n, void *arg), void *arg, struct err *err) LOAM_MUST_USE;
+
+/* Something that keeps a node alive which a console started: a served model, a stake. Any thread; balanced by node_release. */
+void node_hold(struct node *n);
+void node_release(struct node *n);
+/* `set`: checks, applies and saves to DATA/config. Any thread that may block. */
+enum loam_status node_set_option(struct node *n, const char *name, const char *value, struct err *err) LOAM_MUST_USE;
 
 /* DATA/a, into a fresh string (mem_free); NULL without memory. */
 char *node_path(struct node *n, const char *a);

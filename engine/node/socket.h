@@ -14,6 +14,7 @@
  *   option.list {}, option.get {name}, option.set {name, value}
  *   job.list {}, node.stop {}, node.status {}
  * node → client, notifications
+ *   started {call, job, long}  (its job; long: it goes on when the client leaves)
  *   out {call, stream:"stdout"|"stderr", text}        progress {call, job, done, total, detail}
  *   ask {call, id, kind:"confirm"|"secret"|"text", text}     topic {name, seq, value}
  *
@@ -24,6 +25,7 @@
 #define LOAM_NODE_SOCKET_H
 
 #include "base/status.h"
+#include "node/protocol.h"
 
 #include <jansson.h>
 #include <stdbool.h>
@@ -33,7 +35,6 @@ struct node;
 struct control;
 struct control_call;
 
-#define CONTROL_LINE_MAX (4u << 20)
 #define CONTROL_CLIENTS_MAX 64
 #define CONTROL_QUEUE_MAX (2u << 20)
 
@@ -48,14 +49,19 @@ const json_t *control_call_params(struct control_call *c);
 /* n bytes of clean text to stream 1 (stdout) or 2 (stderr). */
 void control_call_out(struct control_call *c, int stream, const char *text, size_t n);
 void control_call_progress(struct control_call *c, uint64_t job, uint64_t done, uint64_t total, json_t *detail);
+/* Tells the client which job works for it. */
+void control_call_started(struct control_call *c, uint64_t job, bool goes_on);
 /* Asks and waits. kind: "confirm", "secret", "text". *value: mem_wipe and mem_free it. LOAM_EPERM if nobody can answer
  * (client gone, or it said tty:false), LOAM_ECANCEL if refused or cancelled() turns true. Not on the loop thread. */
 enum loam_status control_call_ask(struct control_call *c, char **value, const char *kind, const char *text,
                                   bool (*cancelled)(void *ctx), void *ctx, struct err *err) LOAM_MUST_USE;
 /* The client is gone, or it sent command.cancel for this call. */
 bool control_call_gone(struct control_call *c);
-/* Called (loop thread) when the client leaves or cancels; set before the work starts. */
-void control_call_on_gone(struct control_call *c, void (*fn)(void *ctx, bool cancelled), void *ctx);
+/* The job that works for the call: it is cancelled when the client sends command.cancel, and when it leaves unless goes_on. */
+void control_call_job(struct control_call *c, uint64_t job, bool goes_on);
+/* Keeps c from being freed by control_call_end until the release. */
+void control_call_hold(struct control_call *c);
+void control_call_release(struct control_call *c);
 /* Answers now with {job} and goes on (wait:false): later output is dropped. */
 void control_call_detach(struct control_call *c, uint64_t job);
 /* The end: result stolen (NULL allowed). word: index of the word at fault, -1 none. Frees c. */

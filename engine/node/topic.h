@@ -63,6 +63,8 @@ void topic_update(struct node *n, const char *topic, json_t *fields);
 void topic_emit(struct node *n, const char *topic, json_t *event);
 /* The newest value of a state topic, a deep copy; NULL if none was set. */
 json_t *topic_get(struct node *n, const char *topic);
+/* The newest events of a stream, oldest first, at most `most` and TOPIC_BACKLOG; new reference. */
+json_t *topic_recent(struct node *n, const char *topic, size_t most);
 bool topic_known(const char *topic);
 bool topic_is_stream(const char *topic);
 

@@ -125,7 +125,7 @@ enum loam_status client_connect(int *fd, bool *started, const struct client_opti
     if (!s)
         s = connect_path(fd, path, err);
     if (s == LOAM_ENET && o->start && path) {
-        pid_t pid;
+        pid_t pid = 0;
         int words = -1;
         struct buf said = BUF_INIT(16384);
         s = start_node(&pid, &words, dir, err);

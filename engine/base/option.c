@@ -35,6 +35,8 @@ const struct option_def option_table[] = {
     {"console.plot", OPTION_CHOICE, "block", 0, 0, "block|braille|ascii", "", "how curves are drawn", false},
     {"console.theme", OPTION_CHOICE, "auto", 0, 0, "auto|dark|light|mono", "", "colours of the console", false},
     {"job.keep-finished", OPTION_UINT, "100", 1, 1000, NULL, "", "ended jobs that stay listed", true},
+    {"key.cost", OPTION_CHOICE, "standard", 0, 0, "standard|light", "",
+     "work that a password guess costs in new key files: standard 256 MiB and a second, light 4 MiB (tests)", true},
     {"key.default", OPTION_STRING, "", 0, 0, NULL, "", "key used where none is named; empty: the only one", false},
     {"key.password-file", OPTION_STRING, "", 0, 0, NULL, "",
      "file whose first line unlocks keys without asking (systemd credentials are also read)", false},

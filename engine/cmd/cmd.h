@@ -125,6 +125,8 @@ void cmd_note(struct cmd_call *c, const char *fmt, ...) LOAM_PRINTF(2, 3);
 void cmd_write(struct cmd_call *c, const char *text, size_t n);
 /* The command's result; steals the reference; the last one wins. NULL (no memory) makes the command fail with LOAM_ENOMEM. */
 void cmd_result(struct cmd_call *c, json_t *result);
+/* The same for a result that must be shown once and kept nowhere (not listed with the job). */
+void cmd_result_secret(struct cmd_call *c, json_t *result);
 /* done of total (0 = unknown) in the unit detail names; detail (may be NULL, stolen) is an object for the console, its
  * "text" a phrase for people. Cheap; the newest wins. */
 void cmd_progress(struct cmd_call *c, uint64_t done, uint64_t total, json_t *detail);

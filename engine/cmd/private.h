@@ -21,7 +21,7 @@ struct cmd_call {
     struct control_call *io; /* NULL after a resume */
     bool own_io;             /* ends io with the call; false inside `source` */
     struct cmd_line line;
-    bool json, yes, resumed, detached;
+    bool json, yes, resumed, detached, secret;
     uint64_t confirmed;      /* questions the user agreed to before the node died */
     uint64_t asked;
     uint64_t progress_us;

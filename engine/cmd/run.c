@@ -131,6 +131,11 @@ void cmd_result(struct cmd_call *c, json_t *result) {
     c->result = result ? result : json_null();
 }
 
+void cmd_result_secret(struct cmd_call *c, json_t *result) {
+    c->secret = true;
+    cmd_result(c, result);
+}
+
 void cmd_progress(struct cmd_call *c, uint64_t done, uint64_t total, json_t *detail) {
     uint64_t now = clock_mono_us();
     if (c->io && (now - c->progress_us >= PROGRESS_US || (total && done >= total))) {
@@ -242,7 +247,7 @@ static enum loam_status run(struct job *j, void *arg, struct err *err) {
             buf_clear(&text);
         }
     }
-    if (!s && c->result)
+    if (!s && c->result && !c->secret)
         job_result(j, json_deep_copy(c->result));
     return s;
 }

@@ -3,6 +3,7 @@
 #ifndef LOAM_NODE_KEYS_H
 #define LOAM_NODE_KEYS_H
 
+#include "base/bytes.h"
 #include "base/status.h"
 #include "base/u256.h"
 #include "record/types.h"
@@ -27,6 +28,12 @@ enum loam_status keys_name(struct node *n, const struct addr20 *a, char out[KEY_
 enum loam_status keys_new(struct node *n, const char *name, const char *password, struct addr20 *out, struct err *err) LOAM_MUST_USE;
 /* Slow. secret: 32 bytes. Anvil's published keys are refused (LOAM_EPERM) on any chain but the development one. */
 enum loam_status keys_import(struct node *n, const char *name, const uint8_t secret[32], const char *password, struct addr20 *out, struct err *err) LOAM_MUST_USE;
+/* Slow. Another program's keystore v3 file; password opens it and seals the copy. */
+enum loam_status keys_import_file(struct node *n, const char *name, const char *json, size_t len, const char *password, struct addr20 *out, struct err *err) LOAM_MUST_USE;
+/* The encrypted file's bytes, appended. */
+enum loam_status keys_backup(struct node *n, const char *name, struct buf *out, struct err *err) LOAM_MUST_USE;
+/* The key to use where none is named: option key.default, or the only one. */
+enum loam_status keys_default(struct node *n, char out[KEY_NAME_MAX], struct err *err) LOAM_MUST_USE;
 /* Slow. LOAM_EPERM wrong password. The caller wipes out. */
 enum loam_status keys_export(struct node *n, const char *name, const char *password, uint8_t out[32], struct err *err) LOAM_MUST_USE;
 /* Slow unless unlocked already. LOAM_EPERM wrong password. */

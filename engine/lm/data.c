@@ -136,7 +136,7 @@ static const char *role_name(const struct js_val *v) {
     static const struct {
         const char *in, *out;
     } roles[] = {{"system", "system"}, {"user", "user"}, {"assistant", "assistant"}, {"human", "user"}, {"gpt", "assistant"},
-                 {"chatgpt", "assistant"}, {"bot", "assistant"}, {"model", "assistant"}};
+                 {"chatgpt", "assistant"}, {"bot", "assistant"}, {"model", "assistant"}, {"text", "text"}};
     for (size_t i = 0; i < sizeof roles / sizeof *roles; i++)
         if (js_is_str(v, roles[i].in))
             return roles[i].out;

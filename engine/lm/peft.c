@@ -288,8 +288,8 @@ static enum loam_status assemble(struct lm_adapter **out, struct lm_model *m, st
     enum loam_status s = LOAM_OK;
     lm_model_shape(&shape, m);
     for (const struct js_val *v = o->first; v; v = v->next) {
-        uint32_t l, k;
-        int half;
+        uint32_t l = 0, k = 0;
+        int half = 0;
         if (!strcmp(v->key, "__metadata__"))
             continue;
         if ((s = place(&l, &k, &half, v->key, err)))

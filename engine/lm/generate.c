@@ -1,6 +1,7 @@
 #include "lm/generate.h"
 #include "base/clock.h"
 #include "base/mem.h"
+#include "base/text.h"
 
 #include <string.h>
 
@@ -27,7 +28,8 @@ struct gen {
     const struct lm_tokenizer *tok;
     struct lm_ids seen; /* prompt and output */
     uint32_t n_prompt, V;
-    size_t sent; /* bytes of the text given to the callback */
+    struct buf raw; /* bytes of tokens that are no finished character yet */
+    size_t sent;    /* bytes of the text given to the callback */
     float *logits;
     void *work;
     struct err *err;
@@ -46,10 +48,10 @@ static size_t stop_at(const struct gen *g, size_t from) {
     return best;
 }
 
-/* Bytes at the end of the text that may not go out yet: an unfinished character, or the start of a stop string. */
+/* Bytes at the end of the text that may still become a stop string. */
 static size_t held(const struct gen *g) {
     const struct buf *t = &g->out->text;
-    size_t hold = lm_utf8_tail(t->data, t->len);
+    size_t hold = 0;
     for (int i = 0; i < LM_STOP_MAX && g->opt->stop[i]; i++) {
         size_t n = strlen(g->opt->stop[i]);
         for (size_t k = n ? n - 1 : 0; k > hold; k--)
@@ -59,6 +61,36 @@ static size_t held(const struct gen *g) {
             }
     }
     return hold;
+}
+
+/* Finished characters of the raw bytes go to the text, what is no UTF-8 as U+FFFD (one for each cut-off sequence, as
+ * Hugging Face's decoders do); an unfinished character stays in raw unless `all`. */
+static enum loam_status finish_text(struct gen *g, bool all) {
+    struct buf *raw = &g->raw;
+    enum loam_status s = LOAM_OK;
+    size_t at = 0;
+    while (at < raw->len && !s) {
+        uint32_t cp;
+        const uint8_t *p = raw->data + at;
+        size_t left = raw->len - at, n = utf8_decode(&cp, p, left);
+        if (n) {
+            s = buf_add(&g->out->text, p, n, g->err);
+            at += n;
+            continue;
+        }
+        if (!all && left < 4 && lm_utf8_tail(p, left) == left)
+            break;
+        n = 1;
+        for (size_t k = left < 3 ? left : 3; k > 1; k--)
+            if (lm_utf8_tail(p, k) == k) {
+                n = k;
+                break;
+            }
+        s = buf_add(&g->out->text, "\xef\xbf\xbd", 3, g->err);
+        at += n;
+    }
+    buf_consume(raw, at);
+    return s;
 }
 
 /* One token into the answer; *end says that generation stops. */
@@ -77,7 +109,10 @@ static enum loam_status accept(struct gen *g, uint32_t id, bool *end) {
     *end = !g->opt->ignore_end && lm_token_ends(g->tok, id);
     size_t before = a->text.len, longest = 0;
     if (!s && !*end && id < lm_tokenizer_size(g->tok)) /* an embedding may have more rows than the vocabulary has tokens */
-        s = lm_decode(&a->text, g->tok, &id, 1, false, g->err);
+        s = lm_decode(&g->raw, g->tok, &id, 1, false, g->err);
+    bool last = *end || (g->opt->max_tokens && a->ids.n >= g->opt->max_tokens) || g->seen.n >= lm_session_context(g->s);
+    if (!s)
+        s = finish_text(g, last);
     if (s)
         return s;
     for (int i = 0; i < LM_STOP_MAX && g->opt->stop[i]; i++)
@@ -160,6 +195,7 @@ enum loam_status lm_generate(struct lm_answer *out, struct lm_engine *e, struct 
         if (!opt->stop[i][0] || strlen(opt->stop[i]) > LM_STOP_BYTES)
             return err_set(err, LOAM_ERANGE, "stop string %d is empty or longer than %d bytes", i + 1, LM_STOP_BYTES);
     struct gen g = {.out = out, .e = e, .s = s, .opt = opt, .err = err, .n_prompt = n};
+    buf_init(&g.raw, ANSWER_MAX);
     g.tok = lm_engine_model(e)->tokenizer;
     g.V = lm_engine_model(e)->config.V;
     g.logits = mem_array(g.V, sizeof *g.logits);
@@ -167,6 +203,7 @@ enum loam_status lm_generate(struct lm_answer *out, struct lm_engine *e, struct 
     st = g.logits && g.work ? lm_ids_append(&g.seen, prompt, n, err) : err_set(err, LOAM_ENOMEM, "no memory for %u logits", g.V);
     if (!st)
         st = run(&g, prompt, n);
+    buf_clear(&g.raw);
     mem_free(g.logits);
     mem_free(g.work);
     lm_ids_clear(&g.seen);

@@ -16,7 +16,8 @@ enum lm_stop {
 };
 const char *lm_stop_name(enum lm_stop s); /* "end" "length" "string" "context" "cancel" */
 
-/* One token as it comes. text: finished characters only (a character in the making is held back), borrowed; may be empty.
+/* One token as it comes. text: finished characters only (a character in the making is held back; bytes that are no UTF-8
+ * become U+FFFD), borrowed; may be empty.
  * With stop strings, text that may still become one is held back. A non-zero answer ends generation as cancelled. */
 struct lm_token_event {
     uint32_t id, index; /* index: 0 for the first generated token */
@@ -42,7 +43,7 @@ struct lm_generate_opt {
 
 struct lm_answer {
     struct lm_ids ids; /* output tokens, the end token included */
-    struct buf text;   /* their text; without a stop string and what follows it */
+    struct buf text;   /* their text, well-formed UTF-8; without a stop string and what follows it */
     enum lm_stop stop;
     uint32_t prompt_tokens, cached_tokens; /* cached: taken from the session as they were */
     uint64_t prefill_us, decode_us;

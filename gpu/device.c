@@ -13,7 +13,23 @@ struct backend {
 static bool always(void) {
     return true;
 }
+#ifdef __x86_64__
+static bool has_avx2(void) {
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+}
+static bool has_avx512(void) {
+    return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512vnni");
+}
+#endif
+
 static const struct backend backends[] = {
+#ifdef __x86_64__
+    {"avx512", &gpu_ops_avx512, has_avx512},
+    {"avx2", &gpu_ops_avx2, has_avx2},
+#endif
+    {"plain", &gpu_ops_plain, always},
     {"ref", &gpu_ops_ref, always},
 };
 #define N_BACKENDS (sizeof backends / sizeof backends[0])

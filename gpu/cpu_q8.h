@@ -1,0 +1,396 @@
+/* act=q8 products: integer dot products a block, joined by the two fma of arith-1. Part of cpu_body.h.
+ *
+ * Lanes are output rows: a 64-byte load of codes holds 4 consecutive k of 16 rows, so one dot-product instruction against
+ * a broadcast of 4 activations advances 16 rows, and no chain is ever split. The integers are exact in any order. */
+
+#define Q8_T 8 /* most tokens of one tile */
+
+/* Tile: 16 rows x nt tokens (a constant), all blocks. out[t * 16 + row]. */
+#if defined(SIMD_AVX512)
+INL void q8_tile(const int nt, const enum pack_code code, const enum pack_scale scale, const int zero, const uint8_t *sc,
+                 const uint8_t *codes, size_t nb, const int8_t *q, size_t ldq, const float *d, const float *s, float *out) {
+    const __m512i low = _mm512_set1_epi8(15), flip = _mm512_set1_epi8((char)0x80);
+    const size_t sc_bytes = scale == PACK_H1 ? 32 : scale == PACK_F2 ? 128 : 64;
+#define EACH_T(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7)
+#define DECL(u) vf acc##u = vf_zero();
+    EACH_T(DECL)
+#undef DECL
+    for (size_t b = 0; b < nb; b++) {
+        __m512i v0, v1, v2, v3, v4, v5, v6, v7;
+        if (code == PACK_U4) {
+            __m512i z0 = vi_load(codes), z1 = vi_load(codes + 64), z2 = vi_load(codes + 128), z3 = vi_load(codes + 192);
+            codes += 256;
+            v0 = _mm512_and_si512(z0, low);
+            v1 = _mm512_and_si512(_mm512_srli_epi16(z0, 4), low);
+            v2 = _mm512_and_si512(z1, low);
+            v3 = _mm512_and_si512(_mm512_srli_epi16(z1, 4), low);
+            v4 = _mm512_and_si512(z2, low);
+            v5 = _mm512_and_si512(_mm512_srli_epi16(z2, 4), low);
+            v6 = _mm512_and_si512(z3, low);
+            v7 = _mm512_and_si512(_mm512_srli_epi16(z3, 4), low);
+        } else { /* signed codes become unsigned by + 128; 128 * sum of q is taken off again */
+            v0 = _mm512_xor_si512(vi_load(codes), flip);
+            v1 = _mm512_xor_si512(vi_load(codes + 64), flip);
+            v2 = _mm512_xor_si512(vi_load(codes + 128), flip);
+            v3 = _mm512_xor_si512(vi_load(codes + 192), flip);
+            v4 = _mm512_xor_si512(vi_load(codes + 256), flip);
+            v5 = _mm512_xor_si512(vi_load(codes + 320), flip);
+            v6 = _mm512_xor_si512(vi_load(codes + 384), flip);
+            v7 = _mm512_xor_si512(vi_load(codes + 448), flip);
+            codes += 512;
+        }
+        vf wd, wm = vf_zero();
+        __m512i s0 = _mm512_setzero_si512(), s1 = s0;
+        if (scale == PACK_F2) {
+            wd = vf_load((const float *)(const void *)sc);
+            wm = vf_load((const float *)(const void *)sc + 16);
+        } else {
+            wd = vf_half((const uint16_t *)(const void *)sc);
+            if (scale == PACK_H2)
+                wm = vf_half((const uint16_t *)(const void *)sc + 16);
+            if (scale == PACK_HS) {
+                s0 = vi_i8((const int8_t *)sc + 32);
+                s1 = vi_i8((const int8_t *)sc + 48);
+            }
+        }
+        sc += sc_bytes;
+#define X4(g) _mm512_set1_epi32(x[g])
+#define STEP(u)                                                                                                       \
+    if (u < nt) {                                                                                                     \
+        const int32_t *x = (const int32_t *)(const void *)(q + u * ldq) + 8 * b;                                      \
+        vf dx = vf_set(d[u * (ldq / 32) + b]);                                                                        \
+        __m512i i = _mm512_dpbusd_epi32(_mm512_setzero_si512(), v0, X4(0));                                           \
+        i = _mm512_dpbusd_epi32(i, v1, X4(1));                                                                        \
+        i = _mm512_dpbusd_epi32(i, v2, X4(2));                                                                        \
+        i = _mm512_dpbusd_epi32(i, v3, X4(3));                                                                        \
+        vf f;                                                                                                         \
+        if (scale == PACK_HS) {                                                                                       \
+            __m512i h = _mm512_dpbusd_epi32(_mm512_setzero_si512(), v4, X4(4));                                       \
+            h = _mm512_dpbusd_epi32(h, v5, X4(5));                                                                    \
+            h = _mm512_dpbusd_epi32(h, v6, X4(6));                                                                    \
+            h = _mm512_dpbusd_epi32(h, v7, X4(7));                                                                    \
+            __m512i o = _mm512_dpbusd_epi32(_mm512_setzero_si512(), flip, X4(0));                                     \
+            o = _mm512_dpbusd_epi32(o, flip, X4(1));                                                                  \
+            o = _mm512_dpbusd_epi32(o, flip, X4(2));                                                                  \
+            o = _mm512_dpbusd_epi32(o, flip, X4(3));                                                                  \
+            __m512i oh = _mm512_dpbusd_epi32(_mm512_setzero_si512(), flip, X4(4));                                    \
+            oh = _mm512_dpbusd_epi32(oh, flip, X4(5));                                                                \
+            oh = _mm512_dpbusd_epi32(oh, flip, X4(6));                                                                \
+            oh = _mm512_dpbusd_epi32(oh, flip, X4(7));                                                                \
+            i = _mm512_mullo_epi32(_mm512_sub_epi32(i, o), s0);                                                       \
+            f = vf_of(_mm512_add_epi32(i, _mm512_mullo_epi32(_mm512_sub_epi32(h, oh), s1)));                          \
+        } else {                                                                                                      \
+            i = _mm512_dpbusd_epi32(i, v4, X4(4));                                                                    \
+            i = _mm512_dpbusd_epi32(i, v5, X4(5));                                                                    \
+            i = _mm512_dpbusd_epi32(i, v6, X4(6));                                                                    \
+            i = _mm512_dpbusd_epi32(i, v7, X4(7));                                                                    \
+            f = vf_of(i); /* below 2^24: exact, and so is the subtraction */                                          \
+            if (code == PACK_S8)                                                                                      \
+                f = vf_sub(f, vf_set(128.0f * s[u * (ldq / 32) + b]));                                                \
+            else if (zero)                                                                                            \
+                f = vf_sub(f, vf_set((float)zero * s[u * (ldq / 32) + b]));                                           \
+        }                                                                                                             \
+        acc##u = vf_fma(f, vf_mul(wd, dx), acc##u);                                                                   \
+        if (scale == PACK_H2 || scale == PACK_F2)                                                                     \
+            acc##u = vf_fma(vf_set(s[u * (ldq / 32) + b]), vf_mul(wm, dx), acc##u);                                   \
+    }
+        EACH_T(STEP)
+#undef STEP
+#undef X4
+    }
+#define SAVE(u)                                                                                                       \
+    if (u < nt)                                                                                                       \
+        vf_store(out + 16 * u, acc##u);
+    EACH_T(SAVE)
+#undef SAVE
+#undef EACH_T
+}
+#define Q8_TILE 8
+#elif defined(SIMD_AVX2)
+/* 8 of the 16 rows at a time. 4-bit: 16-bit sums over the whole block cannot overflow (8 * 2 * 15 * 127 = 30480). 8-bit:
+ * |w| * sign(q, w), a pair of which is at most 2 * 128 * 127 = 32512. */
+INL void q8_half(const int nt, const enum pack_code code, const enum pack_scale scale, const int zero, const uint8_t *sc,
+                 const uint8_t *codes, size_t nb, const int8_t *q, size_t ldq, const float *d, const float *s, float *out,
+                 const int at) {
+    const __m256i low = _mm256_set1_epi8(15), one = _mm256_set1_epi16(1);
+    const size_t sc_bytes = scale == PACK_H1 ? 32 : scale == PACK_F2 ? 128 : 64;
+    codes += 4 * at;
+#define EACH_T(X) X(0) X(1) X(2) X(3)
+#define DECL(u) vf acc##u = vf_zero();
+    EACH_T(DECL)
+#undef DECL
+    for (size_t b = 0; b < nb; b++) {
+        __m256i v0, v1, v2, v3, v4, v5, v6, v7;
+        if (code == PACK_U4) {
+            __m256i z0 = vi_load(codes), z1 = vi_load(codes + 64), z2 = vi_load(codes + 128), z3 = vi_load(codes + 192);
+            codes += 256;
+            v0 = _mm256_and_si256(z0, low);
+            v1 = _mm256_and_si256(_mm256_srli_epi16(z0, 4), low);
+            v2 = _mm256_and_si256(z1, low);
+            v3 = _mm256_and_si256(_mm256_srli_epi16(z1, 4), low);
+            v4 = _mm256_and_si256(z2, low);
+            v5 = _mm256_and_si256(_mm256_srli_epi16(z2, 4), low);
+            v6 = _mm256_and_si256(z3, low);
+            v7 = _mm256_and_si256(_mm256_srli_epi16(z3, 4), low);
+        } else {
+            v0 = vi_load(codes);
+            v1 = vi_load(codes + 64);
+            v2 = vi_load(codes + 128);
+            v3 = vi_load(codes + 192);
+            v4 = vi_load(codes + 256);
+            v5 = vi_load(codes + 320);
+            v6 = vi_load(codes + 384);
+            v7 = vi_load(codes + 448);
+            codes += 512;
+        }
+        vf wd, wm = vf_zero();
+        __m256i s0 = _mm256_setzero_si256(), s1 = s0;
+        if (scale == PACK_F2) {
+            wd = vf_load((const float *)(const void *)sc + at);
+            wm = vf_load((const float *)(const void *)sc + 16 + at);
+        } else {
+            wd = vf_half((const uint16_t *)(const void *)sc + at);
+            if (scale == PACK_H2)
+                wm = vf_half((const uint16_t *)(const void *)sc + 16 + at);
+            if (scale == PACK_HS) {
+                s0 = vi_i8((const int8_t *)sc + 32 + at);
+                s1 = vi_i8((const int8_t *)sc + 48 + at);
+            }
+        }
+        sc += sc_bytes;
+#define X4(g) _mm256_set1_epi32(x[g])
+#define U(g) _mm256_maddubs_epi16(v##g, X4(g))
+#define S(g) _mm256_madd_epi16(_mm256_maddubs_epi16(_mm256_abs_epi8(v##g), _mm256_sign_epi8(X4(g), v##g)), one)
+#define STEP(u)                                                                                                       \
+    if (u < nt) {                                                                                                     \
+        const int32_t *x = (const int32_t *)(const void *)(q + u * ldq) + 8 * b;                                      \
+        vf dx = vf_set(d[u * (ldq / 32) + b]), f;                                                                     \
+        if (code == PACK_U4) {                                                                                        \
+            __m256i i = _mm256_add_epi16(U(0), U(1));                                                                 \
+            __m256i j = _mm256_add_epi16(U(2), U(3));                                                                 \
+            i = _mm256_add_epi16(i, U(4));                                                                            \
+            j = _mm256_add_epi16(j, U(5));                                                                            \
+            i = _mm256_add_epi16(i, U(6));                                                                            \
+            j = _mm256_add_epi16(j, U(7));                                                                            \
+            f = vf_of(_mm256_madd_epi16(_mm256_add_epi16(i, j), one));                                                \
+            if (zero)                                                                                                 \
+                f = vf_sub(f, vf_set((float)zero * s[u * (ldq / 32) + b]));                                           \
+        } else {                                                                                                      \
+            __m256i i = vi_add(vi_add(S(0), S(1)), vi_add(S(2), S(3)));                                               \
+            __m256i j = vi_add(vi_add(S(4), S(5)), vi_add(S(6), S(7)));                                               \
+            if (scale == PACK_HS) {                                                                                   \
+                i = _mm256_mullo_epi32(i, s0);                                                                        \
+                j = _mm256_mullo_epi32(j, s1);                                                                        \
+            }                                                                                                         \
+            f = vf_of(vi_add(i, j));                                                                                  \
+        }                                                                                                             \
+        acc##u = vf_fma(f, vf_mul(wd, dx), acc##u);                                                                   \
+        if (scale == PACK_H2 || scale == PACK_F2)                                                                     \
+            acc##u = vf_fma(vf_set(s[u * (ldq / 32) + b]), vf_mul(wm, dx), acc##u);                                   \
+    }
+        EACH_T(STEP)
+#undef STEP
+#undef X4
+#undef U
+#undef S
+    }
+#define SAVE(u)                                                                                                       \
+    if (u < nt)                                                                                                       \
+        vf_store(out + 16 * u + at, acc##u);
+    EACH_T(SAVE)
+#undef SAVE
+#undef EACH_T
+}
+INL void q8_tile(const int nt, const enum pack_code code, const enum pack_scale scale, const int zero, const uint8_t *sc,
+                 const uint8_t *codes, size_t nb, const int8_t *q, size_t ldq, const float *d, const float *s, float *out) {
+    q8_half(nt, code, scale, zero, sc, codes, nb, q, ldq, d, s, out, 0);
+    q8_half(nt, code, scale, zero, sc, codes, nb, q, ldq, d, s, out, 8);
+}
+#define Q8_TILE 4
+#else
+INL void q8_tile(const int nt, const enum pack_code code, const enum pack_scale scale, const int zero, const uint8_t *sc,
+                 const uint8_t *codes, size_t nb, const int8_t *q, size_t ldq, const float *d, const float *s, float *out) {
+    const size_t sc_bytes = scale == PACK_H1 ? 32 : scale == PACK_F2 ? 128 : 64, code_bytes = code == PACK_U4 ? 256 : 512;
+    for (int u = 0; u < nt; u++)
+        for (int r = 0; r < 16; r++) {
+            float acc = 0.0f;
+            for (size_t b = 0; b < nb; b++) {
+                const uint8_t *c = codes + b * code_bytes + 4 * r, *z = sc + b * sc_bytes;
+                const int8_t *x = q + (size_t)u * ldq + 32 * b;
+                int half[2] = {0, 0};
+                for (int i = 0; i < 32; i++) {
+                    int v = code == PACK_U4 ? (c[64 * (i / 8) + i % 4] >> (i & 4) & 15) - zero
+                                            : (int8_t)c[64 * (i / 4) + i % 4];
+                    half[i / 16] += v * x[i];
+                }
+                float wd, wm = 0.0f, dx = d[(size_t)u * (ldq / 32) + b];
+                if (scale == PACK_F2) {
+                    memcpy(&wd, z + 4 * r, 4);
+                    memcpy(&wm, z + 64 + 4 * r, 4);
+                } else {
+                    uint16_t h;
+                    memcpy(&h, z + 2 * r, 2);
+                    wd = arith_half(h);
+                    memcpy(&h, z + (scale == PACK_H2 ? 32 : 0) + 2 * r, 2);
+                    wm = arith_half(h);
+                }
+                int i = scale == PACK_HS ? half[0] * (int8_t)z[32 + r] + half[1] * (int8_t)z[48 + r] : half[0] + half[1];
+                acc = arith_fma((float)i, wd * dx, acc);
+                if (scale == PACK_H2 || scale == PACK_F2)
+                    acc = arith_fma(s[(size_t)u * (ldq / 32) + b], wm * dx, acc);
+            }
+            out[16 * u + r] = acc;
+        }
+}
+#define Q8_TILE 4
+#endif
+
+/* One function a format and count of tokens. */
+typedef void q8_fn(const uint8_t *sc, const uint8_t *codes, size_t nb, const int8_t *q, size_t ldq, const float *d,
+                   const float *s, float *out);
+#define Q8_FN(name, nt, code, scale, zero)                                                                            \
+    static void name##_##nt(const uint8_t *sc, const uint8_t *codes, size_t nb, const int8_t *q, size_t ldq,          \
+                            const float *d, const float *s, float *out) {                                             \
+        q8_tile(nt, code, scale, zero, sc, codes, nb, q, ldq, d, s, out);                                             \
+    }
+#if Q8_TILE == 8
+#define Q8_FORMAT(name, code, scale, zero)                                                                            \
+    Q8_FN(name, 1, code, scale, zero)                                                                                 \
+    Q8_FN(name, 2, code, scale, zero)                                                                                 \
+    Q8_FN(name, 3, code, scale, zero)                                                                                 \
+    Q8_FN(name, 4, code, scale, zero)                                                                                 \
+    Q8_FN(name, 5, code, scale, zero)                                                                                 \
+    Q8_FN(name, 6, code, scale, zero)                                                                                 \
+    Q8_FN(name, 7, code, scale, zero)                                                                                 \
+    Q8_FN(name, 8, code, scale, zero)
+#define Q8_LIST(name) {name##_1, name##_2, name##_3, name##_4, name##_5, name##_6, name##_7, name##_8}
+#else
+#define Q8_FORMAT(name, code, scale, zero)                                                                            \
+    Q8_FN(name, 1, code, scale, zero)                                                                                 \
+    Q8_FN(name, 2, code, scale, zero)                                                                                 \
+    Q8_FN(name, 3, code, scale, zero)                                                                                 \
+    Q8_FN(name, 4, code, scale, zero)
+#define Q8_LIST(name) {name##_1, name##_2, name##_3, name##_4}
+#endif
+Q8_FORMAT(q8_u4h1, PACK_U4, PACK_H1, 8)
+Q8_FORMAT(q8_u4h2, PACK_U4, PACK_H2, 0)
+Q8_FORMAT(q8_u4f2, PACK_U4, PACK_F2, 0)
+Q8_FORMAT(q8_s8h1, PACK_S8, PACK_H1, 0)
+Q8_FORMAT(q8_s8h2, PACK_S8, PACK_H2, 0)
+Q8_FORMAT(q8_s8f2, PACK_S8, PACK_F2, 0)
+Q8_FORMAT(q8_s8hs, PACK_S8, PACK_HS, 0)
+
+static q8_fn *q8_kernel(uint32_t type, uint32_t nt) {
+    static q8_fn *const u4h1[] = Q8_LIST(q8_u4h1), *const u4h2[] = Q8_LIST(q8_u4h2), *const u4f2[] = Q8_LIST(q8_u4f2);
+    static q8_fn *const s8h1[] = Q8_LIST(q8_s8h1), *const s8h2[] = Q8_LIST(q8_s8h2), *const s8f2[] = Q8_LIST(q8_s8f2);
+    static q8_fn *const s8hs[] = Q8_LIST(q8_s8hs);
+    switch (type) {
+    case GPU_Q4_0: return u4h1[nt - 1];
+    case GPU_Q4_1: return u4h2[nt - 1];
+    case GPU_Q4_K: return u4f2[nt - 1];
+    case GPU_Q5_1: return s8h2[nt - 1];
+    case GPU_Q5_K: return s8f2[nt - 1];
+    case GPU_Q6_K: return s8hs[nt - 1];
+    default: return s8h1[nt - 1]; /* Q8_0, Q5_0 */
+    }
+}
+
+struct q8_job {
+    const struct gpu_out *outs;
+    int n_outs;
+    const struct gpu_q8 *x;
+    uint32_t groups, chunk;
+};
+
+static void q8_task(void *arg, uint32_t task, int thread) {
+    const struct q8_job *j = arg;
+    const struct gpu_q8 *x = j->x;
+    uint32_t at = task * j->chunk, to = at + j->chunk < j->groups ? at + j->chunk : j->groups, base = 0;
+    size_t nb = x->k / 32;
+    for (int o = 0; o < j->n_outs; o++) {
+        const struct gpu_weight *w = j->outs[o].w;
+        const struct pack_layout *l = pack_layout(w->type);
+        size_t bytes = pack_group_bytes(l, w->k), sc_bytes = pack_scales_bytes(l, w->k);
+        uint32_t n = (w->n + 15) / 16;
+        for (; at < to && at < base + n; at++) {
+            const uint8_t *p = (const uint8_t *)w->packed + (at - base) * bytes;
+            size_t row = (size_t)(at - base) * 16, rows = w->n - row < 16 ? w->n - row : 16;
+            _Alignas(64) float tile[Q8_TILE * 16];
+            for (uint32_t t = 0; t < x->t; t += Q8_TILE) {
+                uint32_t nt = x->t - t < Q8_TILE ? x->t - t : Q8_TILE;
+                q8_kernel(w->type, nt)(p, p + sc_bytes, nb, x->q + (size_t)t * x->k, x->k, x->d + t * nb, x->s + t * nb,
+                                       tile);
+                for (uint32_t u = 0; u < nt; u++)
+                    memcpy(j->outs[o].y + (t + u) * j->outs[o].ldy + row, tile + 16 * u, rows * sizeof *tile);
+            }
+        }
+        base += n;
+    }
+}
+
+static enum loam_status cpu_matmul_q8(struct gpu *g, const struct gpu_out *outs, int n_outs, const struct gpu_q8 *x,
+                                      struct err *err) {
+    GPU_BEGIN(g);
+    enum loam_status s = gpu_check_outs(outs, n_outs, x->k, true, err);
+    if (s || !x->t)
+        return s;
+    struct q8_job j = {outs, n_outs, x, 0, 0};
+    for (int o = 0; o < n_outs; o++)
+        j.groups += (outs[o].w->n + 15) / 16;
+    uint32_t tasks = g->threads > 1 ? (uint32_t)g->threads * 4 : 1;
+    j.chunk = (j.groups + tasks - 1) / tasks;
+    pool_run(g->pool, (j.groups + j.chunk - 1) / j.chunk, q8_task, &j);
+    return LOAM_OK;
+}
+
+struct quant_job {
+    const struct gpu_q8 *q;
+    const float *x;
+    size_t ldx;
+};
+
+static void quant_task(void *arg, uint32_t task, int thread) {
+    const struct quant_job *j = arg;
+    uint32_t nb = j->q->k / 32;
+    for (uint32_t t = task * 16; t < task * 16 + 16 && t < j->q->t; t++)
+        for (uint32_t b = 0; b < nb; b++) {
+            const float *p = j->x + t * j->ldx + b * 32;
+            int8_t *q = j->q->q + (size_t)t * j->q->k + b * 32;
+            float lanes[W], big = 0.0f;
+            vf m = vf_zero();
+            for (int i = 0; i < 32; i += W)
+                m = vf_max(vf_abs(vf_load(p + i)), m);
+            vf_store(lanes, m);
+            for (int i = 0; i < W; i++)
+                big = lanes[i] > big ? lanes[i] : big;
+            float s = big / 127.0f;
+            int sum = 0;
+            if (s == 0.0f) {
+                memset(q, 0, 32);
+            } else {
+                int32_t part[W];
+                vi total = vi_set(0);
+                for (int i = 0; i < 32; i += W) {
+                    vf v = vf_div(vf_load(p + i), vf_set(s));
+                    v = vf_max(vf_min(v, vf_set(127.0f)), vf_set(-127.0f));
+                    vi r = vi_rint(v);
+                    vi_to_i8(q + i, r);
+                    total = vi_add(total, r);
+                }
+                memcpy(part, &total, sizeof part);
+                for (int i = 0; i < W; i++)
+                    sum += part[i];
+            }
+            j->q->d[(size_t)t * nb + b] = s;
+            j->q->s[(size_t)t * nb + b] = (float)sum;
+        }
+}
+
+static enum loam_status cpu_quant(struct gpu *g, const struct gpu_q8 *q, const float *x, size_t ldx, struct err *err) {
+    GPU_BEGIN(g);
+    if (q->k % 32)
+        return err_set(err, LOAM_EINVAL, "act=q8 needs a width that is a multiple of 32, not %u", q->k);
+    struct quant_job j = {q, x, ldx};
+    pool_run(g->pool, (q->t + 15) / 16, quant_task, &j);
+    return LOAM_OK;
+}

@@ -30,6 +30,10 @@ enum known {
 };
 const char *known_word(enum known k); /* "agreed", "linked", "anchored (proposed)", … */
 
+/* How a verified number is known: the best word for it, and what it is linked to where that word is linked. */
+struct chain;
+void chain_known(struct chain *c, uint64_t number, enum known *how, enum known *link_to);
+
 /* Where the verified headers are kept. node/store fills it with LMDB; chain_store_memory for tests. Any thread. */
 struct chain_store {
     void *ctx;
@@ -104,7 +108,9 @@ enum loam_status chain_new(struct chain **out, const struct chain_config *cfg, s
 void chain_free(struct chain *c); /* stops first */
 /* Chain id, genesis and contract code hashes of every endpoint that answers. LOAM_ECHAIN, LOAM_EGENESIS, LOAM_ECODE. */
 enum loam_status chain_check(struct chain *c, struct err *err) LOAM_MUST_USE;
+/* The thread that follows the head. chain_poke: look now (a newHeads message came; any thread). */
 enum loam_status chain_start(struct chain *c, struct err *err) LOAM_MUST_USE;
+void chain_poke(struct chain *c);
 void chain_stop(struct chain *c);
 /* One round: ask the heads, link up to the agreed one. For tests, and before chain_start. */
 enum loam_status chain_sync(struct chain *c, struct err *err) LOAM_MUST_USE;
@@ -187,8 +193,12 @@ enum loam_status chain_fees(struct chain *c, struct u256 *max_fee, struct u256 *
 /* The hash is computed here; an RPC that names another one is blamed (LOAM_ETXHASH). "already known" is success. */
 enum loam_status chain_send(struct chain *c, struct hash32 *hash, const void *raw, size_t n, struct err *err) LOAM_MUST_USE;
 
-/* chains/ID.json: chain_id, genesis, forks {…}, elasticity, denominator, block_time, profile ("op", "anvil", "l1"), anchor, codes,
- * agree, stale. urls are read by the node. Unknown keys are refused. chain_config_clear frees. */
+/* The light client's part of chains/ID.json; other keys are the node's and ignored here:
+ *   chain_id (integer), profile ("op", "anvil", "l1"; default "op"), genesis (hash), anchor {number, hash}, block_time (s),
+ *   elasticity, denominator, denominator_canyon, agree, poll_ms, stale_s (integers),
+ *   forks {canyon, ecotone, fjord, granite, holocene, isthmus, jovian: seconds or null; absent object: schedule unknown},
+ *   contracts {name: {address, code_hash}} (those with a code_hash are checked).
+ * chain_config_clear frees. */
 enum loam_status chain_config_from_json(struct chain_config *out, const json_t *o, struct err *err) LOAM_MUST_USE;
 void chain_config_clear(struct chain_config *cfg);
 

@@ -43,8 +43,8 @@ enum loam_status header_hash(struct header *h, struct err *err) LOAM_MUST_USE;
 struct fork_times {
     uint64_t canyon, ecotone, fjord, granite, holocene, isthmus, jovian;
 };
-/* What the rules need of a chain. anvil: the development profile, whose headers have empty extraData and fixed
- * 6/250 whatever the fork says (notes: constant withdrawals root, no L1 attributes). */
+/* What the rules need of a chain. anvil: the development profile, whose headers have empty extraData, a constant
+ * withdrawals root, and a base fee that jumps at reorgs: there only hashes, links and times are checked. */
 struct header_rules {
     struct fork_times forks;
     uint64_t elasticity, denominator, denominator_canyon; /* OP: 6, 50, 250 */

@@ -50,9 +50,9 @@ enum loam_status tx_encode(struct buf *out, const struct tx *t, struct err *err)
 enum loam_status tx_signing_hash(struct hash32 *out, const struct tx *t, struct err *err) LOAM_MUST_USE;
 /* Recovers the sender into t->from (deposits: it stands in them already). LOAM_ESIG: bad values, or high s (EIP-2). */
 enum loam_status tx_sender(struct tx *t, struct err *err) LOAM_MUST_USE;
-/* A JSON-RPC transaction object, encoded as in its block; the `hash` in it must be the bytes' (LOAM_ETXHASH), `from`
- * the recovered sender (LOAM_ESIG). */
-enum loam_status tx_from_json(struct buf *out, const json_t *o, struct err *err) LOAM_MUST_USE;
+/* A JSON-RPC transaction object, encoded as in its block; the `hash` in it must be the bytes' (LOAM_ETXHASH), with
+ * check_from, `from` the recovered sender (LOAM_ESIG; anvil makes transactions of impersonated accounts, unsigned). */
+enum loam_status tx_from_json(struct buf *out, const json_t *o, bool check_from, struct err *err) LOAM_MUST_USE;
 
 /* Whoever can sign a 32-byte digest: keys stay outside net. sig: r, s, parity (0 or 1); s low. */
 struct tx_signer {

@@ -1,0 +1,42 @@
+/* What the files of the light client share (chain.c, chain_read.c, chain_config.c). Nobody else includes this. */
+#ifndef LOAM_NET_CHAIN_INT_H
+#define LOAM_NET_CHAIN_INT_H
+
+#include "net/chain.h"
+
+#define BLOCK_CACHE 8 /* verified blocks kept: a flow asks for several receipts of one block */
+
+struct chain {
+    struct chain_config cfg;
+    struct chain_code *codes; /* owned; names too */
+    struct rpc *rpc;
+    struct chain_store store;
+    struct chain_events ev;
+
+    uv_mutex_t sync; /* one round at a time */
+    uv_mutex_t lock; /* guards all below */
+    uv_cond_t cond;  /* head changed, or poked */
+    bool has_head, poked, running, stop;
+    struct chain_head head;
+    uint64_t signed_to, proposed_to, resolved_to; /* highest numbers with these words; 0: none */
+    unsigned missing;                             /* rounds in a row in which the tip was not known any more */
+    uv_thread_t thread;
+    struct {
+        struct hash32 hash;
+        struct chain_block *b; /* shared under lock by copying out */
+        uint64_t used;
+    } cache[BLOCK_CACHE];
+    uint64_t cache_clock;
+};
+
+/* A JSON-RPC call on one endpoint (RPC_ANY for any); *used gets which. */
+enum loam_status chain_ask(struct chain *c, json_t **out, const char *method, json_t *params, int endpoint, int *used, struct err *err);
+/* s is a lie (not a network fault or an honest "no"): costs score. */
+bool chain_is_lie(enum loam_status s);
+/* Fetches a header by number ("latest" for UINT64_MAX) from one endpoint and checks it by itself. LOAM_ENULL: it has none. */
+enum loam_status chain_fetch_header(struct chain *c, struct header *out, uint64_t number, int endpoint, int *used, struct err *err);
+/* The header given, or the verified head into tmp. */
+enum loam_status chain_at(struct chain *c, const struct header **out, struct header *tmp, const struct header *at, struct err *err);
+void chain_cache_clear(struct chain *c);
+
+#endif

@@ -443,8 +443,10 @@ static enum loam_status link_to(struct chain *c, const struct header *head, int 
                 return s;
             prev = &batch[n++];
         }
-        if (n == SIZE_MAX)
+        if (n == SIZE_MAX) {
+            publish(c, &tip, votes, asked, head->number);
             continue;
+        }
         if ((s = c->store.apply(c->store.ctx, tip.number + 1, batch, n, err)))
             return s;
         tip = batch[n - 1];

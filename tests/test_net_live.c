@@ -41,6 +41,10 @@ static const char *anvil_program(void) {
     if (p && !access(p, X_OK))
         return p;
     static char found[512];
+    const char *src = getenv("srcdir");
+    snprintf(found, sizeof found, "%s/contrib/contracts/node_modules/@foundry-rs/anvil-linux-amd64/bin/anvil", src ? src : ".");
+    if (!access(found, X_OK))
+        return found;
     const char *path = getenv("PATH");
     while (path && *path) {
         size_t n = strcspn(path, ":");

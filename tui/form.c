@@ -1,0 +1,398 @@
+/* Forms: a command's arguments as fields, checked as one types, with the command itself at the bottom, so that a form
+ * teaches the prompt. */
+#include "tui/app.h"
+
+#include "base/mem.h"
+#include "base/text.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/banned.h"
+
+const struct form_def form_defs[] = {
+#define F(name, title, noun, verb, text) {name, title, noun, verb, text},
+#include "tui/forms.def"
+#undef F
+};
+const size_t form_count = sizeof form_defs / sizeof *form_defs;
+
+static void pick(struct tui *t, const char *name) {
+    form_open(t, name);
+}
+
+void form_menu(struct tui *t) {
+    menu_open(t, "Forms", pick);
+    for (size_t i = 0; i < form_count; i++)
+        menu_add(t, form_defs[i].name, "%s", form_defs[i].title);
+    overlay_open(t, OV_MENU);
+}
+
+void form_free(struct tui *t) {
+    for (int i = 0; i < t->form.n; i++)
+        line_free(&t->form.field[i].value);
+    json_decref(t->form.found);
+    memset(&t->form, 0, sizeof t->form);
+}
+
+bool form_open(struct tui *t, const char *name) {
+    const struct form_def *d = NULL;
+    for (size_t i = 0; i < form_count; i++)
+        if (!strcmp(form_defs[i].name, name))
+            d = &form_defs[i];
+    if (!d)
+        return false;
+    form_free(t);
+    t->form.def = d;
+    t->form.pick = -1;
+    for (size_t i = 0; i < json_array_size(t->table); i++) {
+        const json_t *c = json_array_get(t->table, i);
+        if (!strcmp(jstr(c, "noun"), d->noun) && !strcmp(jstr(c, "verb"), d->verb ? d->verb : ""))
+            t->form.cmd = c;
+    }
+    const json_t *args = jget(t->form.cmd, "args");
+    for (size_t i = 0; i < json_array_size(args) && t->form.n < FIELDS_MAX; i++) {
+        struct field *f = &t->form.field[t->form.n++];
+        f->arg = json_array_get(args, i);
+        line_init(&f->value);
+    }
+    overlay_open(t, OV_FORM);
+    return true;
+}
+
+static bool digits(const char *s) {
+    return *s && strspn(s, "0123456789") == strlen(s);
+}
+
+bool field_check(const json_t *arg, const char *v, char *why, size_t cap) {
+    const char *type = jstr(arg, "type"), *range = jstr(arg, "range");
+    why[0] = 0;
+    if (!*v) {
+        if (jbool(arg, "required"))
+            snprintf(why, cap, "needed");
+        return !*why;
+    }
+    bool is_uint = !strcmp(type, "uint") || !strcmp(type, "datanet") || !strcmp(type, "job");
+    if (is_uint || !strcmp(type, "real")) {
+        char *end;
+        double d = strtod(v, &end), lo, hi;
+        if (is_uint && !digits(v))
+            snprintf(why, cap, "a whole number");
+        else if (*end || !isfinite(d) || strpbrk(v, "xX"))
+            snprintf(why, cap, "a number");
+        else if (*range && strstr(range, "..")) {
+            lo = strtod(range, NULL);
+            hi = strtod(strstr(range, "..") + 2, &end);
+            if (d < lo || (end != strstr(range, "..") + 2 && d > hi))
+                snprintf(why, cap, "from %s", range);
+        }
+    } else if (!strcmp(type, "coin")) {
+        size_t a = strspn(v, "0123456789"), b = v[a] == '.' ? strspn(v + a + 1, "0123456789") : 0;
+        if (!a || a > 60 || (v[a] == '.' ? !b || b > 18 || v[a + 1 + b] : v[a] != 0))
+            snprintf(why, cap, "an amount of OPEN, like 0.125 (at most 18 decimals)");
+    } else if (!strcmp(type, "choice")) {
+        size_t n = strlen(v);
+        bool ok = false;
+        for (const char *p = range; *p;) {
+            size_t k = strcspn(p, "|");
+            ok |= k == n && !memcmp(p, v, n);
+            p += k + (p[k] == '|');
+        }
+        if (!ok)
+            snprintf(why, cap, "one of %s", range);
+    } else if (!strcmp(type, "addr") || !strcmp(type, "hash")) {
+        size_t n = *type == 'a' ? 40 : 64;
+        if (strncmp(v, "0x", 2) || strlen(v) != n + 2 || strspn(v + 2, "0123456789abcdefABCDEF") != n)
+            snprintf(why, cap, "0x and %zu hex digits", n);
+    } else if (!strcmp(type, "flag")) {
+        if (strcmp(v, "yes") && strcmp(v, "no"))
+            snprintf(why, cap, "yes or no");
+    }
+    return !*why;
+}
+
+static enum loam_status quoted(struct buf *out, const char *v, struct err *err) {
+    if (*v && strspn(v, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./:,@%+=~") == strlen(v))
+        return buf_str(out, v, err);
+    enum loam_status s = buf_byte(out, '\'', err);
+    for (; *v && !s; v++)
+        s = *v == '\'' ? buf_str(out, "'\\''", err) : *v == '\n' ? buf_byte(out, ' ', err) : buf_byte(out, (uint8_t)*v, err);
+    return s ? s : buf_byte(out, '\'', err);
+}
+
+/* A default that was left alone is not written. */
+static bool said(const struct field *fd) {
+    const char *v = line_text(&fd->value), *def = jstr(fd->arg, "def");
+    bool flag = !strcmp(jstr(fd->arg, "type"), "flag");
+    return *v && (flag ? !strcmp(v, "yes") : !*def || strcmp(def, v));
+}
+
+static bool takes_words(const struct field *fd) {
+    return jbool(fd->arg, "many") || !strcmp(jstr(fd->arg, "type"), "text");
+}
+
+static enum loam_status emit(struct buf *out, const struct field *fd, bool by_name, struct err *err) {
+    const char *v = line_text(&fd->value);
+    enum loam_status s = by_name ? buf_printf(out, err, " --%s", jstr(fd->arg, "name")) : LOAM_OK;
+    if (s || !strcmp(jstr(fd->arg, "type"), "flag"))
+        return s;
+    s = buf_byte(out, ' ', err);
+    if (s || !takes_words(fd) || by_name)
+        return s ? s : quoted(out, v, err);
+    for (; *v && !s; v++) /* several words as they stand */
+        s = buf_byte(out, *v == '\n' ? ' ' : (uint8_t)*v, err);
+    return s;
+}
+
+/* Positions first, then names, then the argument that takes all words left. Once a position is left out, those after it
+ * go by name. */
+enum loam_status form_command(const struct tui *t, struct buf *out, struct err *err) {
+    const struct form *f = &t->form;
+    enum loam_status s = buf_printf(out, err, "%s%s%s", f->def->noun, f->def->verb ? " " : "", f->def->verb ? f->def->verb : "");
+    bool left_out = false;
+    for (int pass = 0; pass < 3 && !s; pass++)
+        for (int i = 0; i < f->n && !s; i++) {
+            const struct field *fd = &f->field[i];
+            bool named = jbool(fd->arg, "named") || !strcmp(jstr(fd->arg, "type"), "flag");
+            int turn = named ? 1 : takes_words(fd) ? 2 : 0;
+            if (turn != pass)
+                continue;
+            if (!said(fd))
+                left_out |= !named;
+            else
+                s = emit(out, fd, named || left_out, err);
+        }
+    return s;
+}
+
+static void drop_found(struct form *f) {
+    json_decref(f->found);
+    f->found = NULL;
+    f->pick = -1;
+}
+
+static void use(struct form *f, int i) {
+    const char *s = jstr(json_array_get(f->found, (size_t)i), "text");
+    line_set(&f->field[f->at].value, s, strlen(s));
+    f->pick = i;
+}
+
+static void on_complete(void *arg, uint64_t id, const json_t *result, const json_t *error) {
+    struct tui *t = arg;
+    (void)id;
+    (void)error;
+    if (t->closing || t->over != OV_FORM || !t->form.n)
+        return;
+    drop_found(&t->form);
+    if (json_array_size(result)) {
+        t->form.found = json_copy((json_t *)(uintptr_t)result);
+        use(&t->form, 0);
+    } else {
+        tui_status(t, ST_NORMAL, "nothing to choose from yet");
+    }
+    tui_dirty(t);
+}
+
+/* Values that exist (keys, models, files): asked of the node as if the argument stood on the prompt. */
+static void complete(struct tui *t) {
+    struct form *f = &t->form;
+    int n = (int)json_array_size(f->found);
+    if (n) {
+        use(f, (f->pick + 1) % n);
+        return;
+    }
+    struct buf b = BUF_INIT(LINE_BYTES_MAX);
+    struct field *fd = &f->field[f->at];
+    const char *v = line_text(&fd->value), *last = strrchr(v, ' ');
+    if (!buf_printf(&b, NULL, "%s%s%s --%s %s", f->def->noun, f->def->verb ? " " : "", f->def->verb ? f->def->verb : "",
+                    jstr(fd->arg, "name"), last ? last + 1 : v))
+        conn_call(t->conn, "command.complete", json_pack("{s:s, s:I}", "line", (char *)b.data, "cursor", (json_int_t)b.len),
+                  on_complete, t);
+    buf_clear(&b);
+}
+
+static void cycle(struct field *fd, int dir) {
+    const char *range = !strcmp(jstr(fd->arg, "type"), "flag") ? "no|yes" : jstr(fd->arg, "range");
+    const char *v = *line_text(&fd->value) ? line_text(&fd->value) : *jstr(fd->arg, "def") ? jstr(fd->arg, "def") : "no";
+    const char *item[32];
+    size_t len[32];
+    int n = 0, now = -1;
+    for (const char *p = range; *p && n < 32;) {
+        size_t k = strcspn(p, "|");
+        item[n] = p;
+        len[n] = k;
+        if (strlen(v) == k && !memcmp(p, v, k))
+            now = n;
+        n++;
+        p += k + (p[k] == '|');
+    }
+    if (!n)
+        return;
+    now = now < 0 ? (dir > 0 ? 0 : n - 1) : (now + dir + n) % n;
+    char s[64];
+    snprintf(s, sizeof s, "%.*s", (int)len[now], item[now]);
+    line_set(&fd->value, s, strlen(s));
+}
+
+static bool choosable(const struct field *fd) {
+    return !strcmp(jstr(fd->arg, "type"), "choice") || !strcmp(jstr(fd->arg, "type"), "flag");
+}
+
+static void submit(struct tui *t) {
+    struct form *f = &t->form;
+    char why[96];
+    if (!f->cmd) {
+        tui_status(t, ST_BAD, "this node does not know `%s %s`", f->def->noun, f->def->verb ? f->def->verb : "");
+        return;
+    }
+    for (int i = 0; i < f->n; i++)
+        if (!field_check(f->field[i].arg, line_text(&f->field[i].value), why, sizeof why)) {
+            f->at = i;
+            tui_status(t, ST_BAD, "%s: %s", jstr(f->field[i].arg, "name"), why);
+            return;
+        }
+    struct buf b = BUF_INIT(LINE_BYTES_MAX);
+    if (!form_command(t, &b, NULL)) {
+        char *line = mem_strdup((char *)b.data);
+        overlay_close(t);
+        if (line) {
+            struct err e;
+            if (!history_add(&t->prompt.history, line, &e) && t->data_history && history_save(&t->prompt.history, t->data_history, &e))
+                log_local(t, "warn", e.text);
+            run_line(t, line, false);
+        }
+        mem_free(line);
+    }
+    buf_clear(&b);
+}
+
+void form_key(struct tui *t, const struct key *k) {
+    struct form *f = &t->form;
+    struct field *fd = f->n ? &f->field[f->at] : NULL;
+    if (k->code == TK_ESC || (k->code == 'c' && k->mods == TK_CTRL)) {
+        if (f->found)
+            drop_found(f);
+        else
+            overlay_close(t);
+        return;
+    }
+    if ((k->code == 's' && k->mods == TK_CTRL) || k->code == TK_F5) {
+        submit(t);
+        return;
+    }
+    if (k->code == 'e' && k->mods == TK_CTRL) { /* to the prompt, to be edited there */
+        struct buf b = BUF_INIT(LINE_BYTES_MAX);
+        if (!form_command(t, &b, NULL)) {
+            overlay_close(t);
+            prompt_open(t, (char *)b.data);
+        }
+        buf_clear(&b);
+        return;
+    }
+    if (!fd)
+        return;
+    if (k->code == TK_UP || k->code == TK_BACKTAB || k->code == TK_DOWN || (k->code == TK_ENTER && !fd->value.pasting)) {
+        bool up = k->code == TK_UP || k->code == TK_BACKTAB;
+        drop_found(f);
+        if (k->code == TK_ENTER && f->at == f->n - 1) {
+            submit(t);
+            return;
+        }
+        f->at = up ? (f->at ? f->at - 1 : 0) : f->at < f->n - 1 ? f->at + 1 : f->at;
+        return;
+    }
+    if (choosable(fd) && (k->code == TK_LEFT || k->code == TK_RIGHT || k->code == ' ')) {
+        cycle(fd, k->code == TK_LEFT ? -1 : 1);
+        return;
+    }
+    if (k->code == TK_TAB && !fd->value.pasting) {
+        if (choosable(fd))
+            cycle(fd, 1);
+        else
+            complete(t);
+        return;
+    }
+    if (line_key(&fd->value, k))
+        drop_found(f);
+}
+
+static void about(const struct field *fd, char *out, size_t cap) {
+    const json_t *a = fd->arg;
+    snprintf(out, cap, "%s. %s%s%s%s%s%s%s", jstr(a, "help"), jstr(a, "type"), *jstr(a, "range") ? ", " : "", jstr(a, "range"),
+             *jstr(a, "def") ? ", default " : "", jstr(a, "def"), jbool(a, "required") ? ", needed" : "",
+             jbool(a, "many") ? ", several" : "");
+}
+
+void form_draw(struct tui *t, const struct view *v) {
+    struct form *f = &t->form;
+    for (int y = 0; y < v->h; y++)
+        view_fill(v, y, 0, v->w, ST_NORMAL);
+    view_fill(v, 0, 0, v->w, ST_FOCUS);
+    view_text(v, 0, 1, ST_FOCUS, f->def->title);
+    int y = 1, low = v->h >= 8 ? 3 : v->h >= 4 ? 1 : 0;
+    if (v->h >= 12) {
+        view_text(v, y++, 1, ST_SOFT, f->def->text);
+        y++;
+    }
+    int rows = v->h - y - low;
+    rows = rows < 1 ? 1 : rows;
+    if (!f->cmd)
+        view_printf(v, y, 1, ST_WARN, "This node does not know the command `%s%s%s` (not built).", f->def->noun,
+                    f->def->verb ? " " : "", f->def->verb ? f->def->verb : "");
+    f->top = f->at < f->top ? f->at : f->at >= f->top + rows ? f->at - rows + 1 : f->top;
+    int label = 0;
+    for (int i = 0; i < f->n; i++) {
+        int w = (int)strlen(jstr(f->field[i].arg, "name"));
+        label = w > label ? w : label;
+    }
+    label = label > v->w / 3 ? v->w / 3 : label;
+    int cy = y, cx = label + 5;
+    for (int i = f->top; i < f->n && i < f->top + rows; i++) {
+        struct field *fd = &f->field[i];
+        const char *val = line_text(&fd->value), *name = jstr(fd->arg, "name");
+        int r = y + i - f->top;
+        bool on = i == f->at;
+        char why[96];
+        bool ok = field_check(fd->arg, val, why, sizeof why);
+        if (on)
+            view_glyph(v, r, 1, ST_TITLE, G_FOCUS);
+        view_textn(v, r, 3, on ? ST_TITLE : ST_NORMAL, name, strlen(name), label);
+        struct view cell = view_sub(v, r, label + 5, 1, v->w / 2 > 10 ? v->w / 2 : 10);
+        view_fill(&cell, 0, 0, cell.w, ST_UNDERLINE);
+        if (*val || on) {
+            if (on)
+                line_draw(&cell, 0, 0, ST_UNDERLINE, &fd->value, false);
+            else
+                view_text(&cell, 0, 0, ST_UNDERLINE, val);
+        } else {
+            view_text(&cell, 0, 0, ST_SOFT | ST_UNDERLINE, jstr(fd->arg, "def"));
+        }
+        if (on)
+            cy = t->frame.cur_y - v->y, cx = t->frame.cur_x - v->x;
+        int x = cell.x - v->x + cell.w + 1;
+        if (!ok)
+            view_text(v, r, x, *val ? ST_BAD : ST_WARN, why);
+        else if (*val)
+            view_glyph(v, r, x, ST_GOOD, G_CHECK);
+    }
+    if (f->n && low == 3) {
+        char say[512];
+        view_rule(v, v->h - 3, 0, v->w, ST_SOFT, G_HLINE);
+        if (json_array_size(f->found) > 1)
+            snprintf(say, sizeof say, "%zu choices, Tab for the next: %s", json_array_size(f->found),
+                     jstr(json_array_get(f->found, (size_t)(f->pick < 0 ? 0 : f->pick)), "help"));
+        else
+            about(&f->field[f->at], say, sizeof say);
+        view_text(v, v->h - 2, 1, ST_NORMAL, say);
+    }
+    struct buf b = BUF_INIT(LINE_BYTES_MAX);
+    if (low && !form_command(t, &b, NULL)) {
+        view_fill(v, v->h - 1, 0, v->w, ST_NORMAL);
+        int x = 1 + view_text(v, v->h - 1, 1, ST_SOFT, "= :");
+        view_text(v, v->h - 1, x, ST_ACCENT | ST_BOLD, (char *)b.data);
+    }
+    buf_clear(&b);
+    view_cursor(v, cy, cx, true);
+}

@@ -1,0 +1,103 @@
+/* Rewards: earned, pending, claimable, claimed; every payment, and the way back from it to its rows. */
+#include "tui/app.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/banned.h"
+
+static bool is_empty(struct tui *t) {
+    const json_t *r = t->topic[TOP_REWARDS];
+    return !jcount(r, "accounts") && !jcount(r, "payments");
+}
+
+#define CURVE_MAX 512
+
+static int head(struct tui *t, const struct view *v, bool small) {
+    const json_t *r = t->topic[TOP_REWARDS], *acc = jget(r, "accounts"), *curve = jget(r, "earned_curve");
+    int y = 0;
+    if (!small) {
+        size_t n = json_array_size(curve), skip = n > CURVE_MAX ? n - CURVE_MAX : 0;
+        double val[CURVE_MAX];
+        for (size_t i = skip; i < n; i++) {
+            const char *s = json_string_value(json_array_get(json_array_get(curve, i), 1));
+            val[i - skip] = s ? strtod(s, NULL) : 0;
+        }
+        int x = 1 + view_text(v, y, 1, ST_SOFT, "earned ");
+        if (n)
+            plot_spark(v, y, x, v->w - x - 1 < 60 ? v->w - x - 1 : 60, ST_GOOD, val, n - skip);
+        return 1;
+    }
+    for (size_t i = 0; i < json_array_size(acc) && y < v->h; i++, y++) {
+        const json_t *a = json_array_get(acc, i);
+        char w[104];
+        const char *name = *jstr(a, "name") ? jstr(a, "name") : jstr(a, "key");
+        view_textn(v, y, 1, ST_NORMAL, name, strlen(name), 9);
+        fmt_wei(w, sizeof w, jstr(a, "claimable_wei"));
+        view_printf(v, y, 11, ST_GOOD, "%s claimable", *w ? w : "0");
+    }
+    return v->h;
+}
+
+static unsigned account_style(const json_t *r) {
+    const char *c = jstr(r, "claimable_wei");
+    return *c && strcmp(c, "0") ? ST_GOOD : ST_NORMAL;
+}
+
+static const struct column accounts[] = {
+    {"name", "name", COL_TEXT, 8, true, 0},              {"account", "account", COL_TEXT, 7, false, 5},
+    {"key", "key", COL_TEXT, 8, false, 6},               {"earned", "earned_wei", COL_WEI, 11, false, 3},
+    {"pending", "pending_wei", COL_WEI, 11, false, 4},   {"claimable", "claimable_wei", COL_WEI, 11, false, 1},
+    {"claimed", "claimed_wei", COL_WEI, 11, false, 2},
+};
+static const struct column payments[] = {
+    {"time", "time_ms", COL_DATE, 11, false, 3},  {"payment", "id", COL_TEXT, 12, true, 0},
+    {"batch", "batch", COL_TEXT, 6, false, 4},    {"account", "account", COL_TEXT, 7, false, 2},
+    {"OPEN", "amount_wei", COL_WEI, 14, false, 1}, {"state", "state", COL_TEXT, 9, false, 2},
+};
+static const struct pane_list lists[] = {
+    {"accounts", TOP_REWARDS, "accounts", {accounts, 7, account_style}},
+    {"payments", TOP_REWARDS, "payments", {payments, 6, NULL}},
+};
+
+static bool act(struct tui *t, enum action a) {
+    const json_t *rows;
+    const struct pane_list *l = pane_list(t, PANE_REWARDS, &rows);
+    const json_t *r = table_selected(&l->table, rows, &t->list[PANE_REWARDS]);
+    char cmd[256];
+    if (a == ACT_CLAIM) {
+        const char *key = l == &lists[0] ? jstr(r, "key") : "";
+        snprintf(cmd, sizeof cmd, *key ? "claim --as %s" : "claim", key);
+        prompt_open(t, cmd);
+        return true;
+    }
+    if (a == ACT_TRACE) {
+        if (l != &lists[1]) {
+            t->tab[PANE_REWARDS] = 1;
+            tui_status(t, ST_NORMAL, "choose the payment to trace, then press the key again");
+        } else if (r) {
+            char id[128];
+            table_cell(id, sizeof id, &payments[1], r);
+            run_argv(t, json_pack("[s, s]", "trace", id), "trace", false);
+        }
+        return true;
+    }
+    return false;
+}
+
+static bool line(struct tui *t, char *out, size_t cap) {
+    const json_t *p = json_array_get(jget(t->topic[TOP_REWARDS], "payments"), 0);
+    char w[104];
+    if (!p)
+        return false;
+    fmt_wei(w, sizeof w, jstr(p, "amount_wei"));
+    snprintf(out, cap, "rewards: newest payment %s OPEN to account %lld, %s", w, (long long)jint(p, "account", 0), jstr(p, "state"));
+    return true;
+}
+
+const struct pane pane_rewards = {
+    .name = "rewards", .title = "Rewards", .topic = TOP_REWARDS,
+    .empty = "No rewards yet.", .next = "claim ",
+    .is_empty = is_empty, .head = head, .lists = lists, .n_lists = 2, .act = act, .line = line,
+};

@@ -218,15 +218,14 @@ static enum loam_status linear_epilogue(struct lm_pass *p, uint32_t layer, uint3
                                         struct err *err) {
     const struct gpu_weight *w = &p->v->layer[layer].w[kind];
     const float *bias = p->v->layer[layer].bias[kind];
-    if (bias)
-        TRY(p->g->ops->add_row(p->g, y, w->n, bias, p->t, w->n, err));
     const struct lm_lora *t = tensor_of(p->a, layer, kind);
-    if (!t)
-        return LOAM_OK;
-    uint32_t R = p->a->rank;
-    TRY(dropped(p, &x, t, x, err));
-    TRY(gemm(p, p->t, R, t->in, x, t->in, 1, t->a, 1, t->in, h, R, GPU_SET, 1, err));
-    return gemm(p, p->t, t->out, R, h, R, 1, t->b, 1, R, y, t->out, GPU_FMA, p->a->scale, err);
+    if (t) { /* product, adapter, bias: the order of session.c */
+        uint32_t R = p->a->rank;
+        TRY(dropped(p, &x, t, x, err));
+        TRY(gemm(p, p->t, R, t->in, x, t->in, 1, t->a, 1, t->in, h, R, GPU_SET, 1, err));
+        TRY(gemm(p, p->t, t->out, R, h, R, 1, t->b, 1, R, y, t->out, GPU_FMA, p->a->scale, err));
+    }
+    return bias ? p->g->ops->add_row(p->g, y, w->n, bias, p->t, w->n, err) : LOAM_OK;
 }
 
 static enum loam_status layer_forward(struct lm_pass *p, uint32_t l, float *x_out, struct err *err) {

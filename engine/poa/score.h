@@ -22,6 +22,7 @@ enum poa_method {
 const char *poa_method_name(enum poa_method m); /* "fisher", "tracin", "graddot", "bm25", "span" */
 bool poa_method_find(enum poa_method *m, const char *name);
 
+struct poa_signs;
 /* An answer's gradients at every checkpoint, int8: made once, scored by several methods. */
 struct poa_query {
     const struct poa_plan *plan; /* borrowed */
@@ -32,6 +33,7 @@ struct poa_query {
     uint8_t *have;               /* [C][L] */
     size_t width;                /* sum of d_l */
     float *scratch;
+    struct poa_signs *signs;     /* plan.h */
 };
 enum loam_status poa_query_init(struct poa_query *q, const struct poa_plan *plan, uint32_t checkpoints, struct gpu *g, struct err *err) LOAM_MUST_USE;
 void poa_query_clear(struct poa_query *q);

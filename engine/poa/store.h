@@ -5,7 +5,8 @@
  *
  * What is computed, per checkpoint and tensor (contrib/doc/arithmetic.md, Attribution):
  *   g      the B tensor's gradient of the row's summed NLL, fp32 [k_l][R]: whole (k_l = out_l), or projected: with signs
- *          s[o][j] = ±1 from Philox (stream "poa-sign" of the plan's seed, index l, number o · k + j, lowest bit: 1 is -1)
+ *          s[o][j] = ±1 from Philox (stream "poa-sign" of the plan's seed, index l): bit number b = o · k + j is bit b mod 32
+ *          of word b / 32 mod 4 of block b / 128; 1 means -1
  *            v[t][j] = sum over o ascending of fl(v + s[o][j] · u[t][o]),  g[j][r] = fl(scale · chain over t of fma(v[t][j], h[t][r], ·))
  *   G      int8 [N][d_l] = clamp(rint(g · 2^-e_g), ±127); e_g the least exponent with max |g| · 2^-e_g <= 127
  *   K      int64 [N][N] = G G'
@@ -60,8 +61,8 @@ bool poa_plan_full(const struct poa_plan *p);                        /* does any
 /* ---- building one checkpoint's file ---- */
 
 struct poa_build;
-/* Scratch: N rows of fp32 numbers (4 bytes each of poa_plan_bytes / 1 or 2), in an unlinked file in scratch_dir (NULL: in
- * memory). g computes and is borrowed, as is the plan. */
+/* Scratch: 4 · N · (sum of d_l) bytes, in an unlinked file in scratch_dir (NULL: in memory). g computes and is borrowed, as is
+ * the plan. LOAM_ENOSPACE where the disk has no room for the scratch. */
 enum loam_status poa_build_new(struct poa_build **out, const struct poa_plan *plan, struct gpu *g, const char *scratch_dir,
                                struct err *err) LOAM_MUST_USE;
 void poa_build_free(struct poa_build *b); /* NULL is fine */
@@ -100,7 +101,8 @@ void poa_store_close(struct poa_store *s);
 
 /* Leaf bytes of the tree of H8 rows: u32be checkpoint ‖ u32be tensor ‖ u64be row ‖ int8[d]. Order: checkpoint, tensor, row. */
 enum loam_status poa_rows_root(struct hash32 *out, const struct poa_store *const *s, uint32_t checkpoints, struct err *err) LOAM_MUST_USE;
-/* The checkpoints' fine roots in order, each a leaf. */
+/* The checkpoints' fine roots in order, each a leaf. A checkpoint's fine root: the tree over leaves u32be tensor ‖ u64be row ‖
+ * i32be[d] of H32, tensors ascending, then rows. */
 struct hash32 poa_fine_root(const struct poa_store *const *s, uint32_t checkpoints);
 /* Leaves: u32be checkpoint ‖ u32be tensor ‖ i32be e_g ‖ i32be e_h ‖ u32be x ‖ i32be shift ‖ i64be n ‖ i32be weight_log2. */
 struct hash32 poa_damping_root(const struct poa_store *const *s, uint32_t checkpoints);

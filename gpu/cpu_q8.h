@@ -1,7 +1,10 @@
 /* act=q8 products: integer dot products a block, joined by the two fma of arith-1. Part of cpu_body.h.
  *
  * Lanes are output rows: a 64-byte load of codes holds 4 consecutive k of 16 rows, so one dot-product instruction against
- * a broadcast of 4 activations advances 16 rows, and no chain is ever split. The integers are exact in any order. */
+ * a broadcast of 4 activations advances 16 rows, and no chain is ever split. The integers are exact in any order.
+ *
+ * Each block prefetches its counterpart of the next group of rows: a group is only a few kB in two short streams, too short
+ * for the hardware's prefetcher (decode of Q4_1 on one core: 180 tok/s without, 305 with). */
 
 #define Q8_T 8 /* most tokens of one tile */
 
@@ -11,6 +14,7 @@ INL void q8_tile(const int nt, const enum pack_code code, const enum pack_scale 
                  const uint8_t *codes, size_t nb, const int8_t *q, size_t ldq, const float *d, const float *s, float *out) {
     const __m512i low = _mm512_set1_epi8(15), flip = _mm512_set1_epi8((char)0x80);
     const size_t sc_bytes = scale == PACK_H1 ? 32 : scale == PACK_F2 ? 128 : 64;
+    const size_t ahead = (sc_bytes + (code == PACK_U4 ? 256 : 512)) * nb; /* the next group, give or take a line */
 #define EACH_T(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7)
 #define DECL(u) vf acc##u = vf_zero();
     EACH_T(DECL)
@@ -19,6 +23,8 @@ INL void q8_tile(const int nt, const enum pack_code code, const enum pack_scale 
         __m512i v0, v1, v2, v3, v4, v5, v6, v7;
         if (code == PACK_U4) {
             __m512i z0 = vi_load(codes), z1 = vi_load(codes + 64), z2 = vi_load(codes + 128), z3 = vi_load(codes + 192);
+            for (int i = 0; i < 256; i += 64)
+                __builtin_prefetch(codes + ahead + i);
             codes += 256;
             v0 = _mm512_and_si512(z0, low);
             v1 = _mm512_and_si512(_mm512_srli_epi16(z0, 4), low);
@@ -37,6 +43,8 @@ INL void q8_tile(const int nt, const enum pack_code code, const enum pack_scale 
             v5 = _mm512_xor_si512(vi_load(codes + 320), flip);
             v6 = _mm512_xor_si512(vi_load(codes + 384), flip);
             v7 = _mm512_xor_si512(vi_load(codes + 448), flip);
+            for (int i = 0; i < 512; i += 64)
+                __builtin_prefetch(codes + ahead + i);
             codes += 512;
         }
         vf wd, wm = vf_zero();
@@ -53,6 +61,7 @@ INL void q8_tile(const int nt, const enum pack_code code, const enum pack_scale 
                 s1 = vi_i8((const int8_t *)sc + 48);
             }
         }
+        __builtin_prefetch(sc + ahead);
         sc += sc_bytes;
 #define X4(g) _mm512_set1_epi32(x[g])
 #define STEP(u)                                                                                                       \
@@ -114,6 +123,7 @@ INL void q8_half(const int nt, const enum pack_code code, const enum pack_scale 
                  const int at) {
     const __m256i low = _mm256_set1_epi8(15), one = _mm256_set1_epi16(1);
     const size_t sc_bytes = scale == PACK_H1 ? 32 : scale == PACK_F2 ? 128 : 64;
+    const size_t ahead = (sc_bytes + (code == PACK_U4 ? 256 : 512)) * nb;
     codes += 4 * at;
 #define EACH_T(X) X(0) X(1) X(2) X(3)
 #define DECL(u) vf acc##u = vf_zero();
@@ -123,6 +133,8 @@ INL void q8_half(const int nt, const enum pack_code code, const enum pack_scale 
         __m256i v0, v1, v2, v3, v4, v5, v6, v7;
         if (code == PACK_U4) {
             __m256i z0 = vi_load(codes), z1 = vi_load(codes + 64), z2 = vi_load(codes + 128), z3 = vi_load(codes + 192);
+            for (int i = 0; i < 256 && !at; i += 64)
+                __builtin_prefetch(codes + ahead + i);
             codes += 256;
             v0 = _mm256_and_si256(z0, low);
             v1 = _mm256_and_si256(_mm256_srli_epi16(z0, 4), low);
@@ -141,6 +153,8 @@ INL void q8_half(const int nt, const enum pack_code code, const enum pack_scale 
             v5 = vi_load(codes + 320);
             v6 = vi_load(codes + 384);
             v7 = vi_load(codes + 448);
+            for (int i = 0; i < 512 && !at; i += 64)
+                __builtin_prefetch(codes + ahead + i);
             codes += 512;
         }
         vf wd, wm = vf_zero();
@@ -157,6 +171,8 @@ INL void q8_half(const int nt, const enum pack_code code, const enum pack_scale 
                 s1 = vi_i8((const int8_t *)sc + 48 + at);
             }
         }
+        if (!at)
+            __builtin_prefetch(sc + ahead);
         sc += sc_bytes;
 #define X4(g) _mm256_set1_epi32(x[g])
 #define U(g) _mm256_maddubs_epi16(v##g, X4(g))

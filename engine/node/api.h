@@ -15,6 +15,8 @@ struct node;
 
 /* As struct server_route; method and path must outlive the node. LOAM_ELIMIT. */
 enum loam_status api_route(struct node *n, const char *method, const char *path, server_fn fn, void *arg, struct err *err) LOAM_MUST_USE;
+/* An error in the form that OpenAI clients read; ends the reply. */
+void api_error(struct server_reply *r, int http, enum loam_status s, const char *text);
 /* "http://127.0.0.1:8571" into out; NULL when there is no API. */
 const char *api_url(struct node *n, char *out, size_t cap);
 

@@ -13,6 +13,8 @@
 #include <stdint.h>
 
 struct node;
+struct job;
+struct http;
 struct chain_service;
 struct chain; /* net/chain.h: the light client */
 struct rpc;   /* net/rpc.h */
@@ -30,8 +32,19 @@ enum loam_status node_chain_contracts_set(struct node *n, const json_t *contract
 /* Verified reads at the newest known head (eth_getProof against its state root). */
 enum loam_status node_chain_balance(struct node *n, struct u256 *wei, uint64_t *nonce, const struct addr20 *a, struct err *err) LOAM_MUST_USE;
 enum loam_status node_chain_storage(struct node *n, struct hash32 *value, const struct addr20 *a, const struct hash32 *slot, struct err *err) LOAM_MUST_USE;
+/* The light client when it follows the head; else why not: LOAM_ESTATE unconfigured, LOAM_EBUSY being checked, LOAM_ECHAIN,
+ * LOAM_EGENESIS, LOAM_ECODE, LOAM_ENET… */
+enum loam_status node_chain_need(struct node *n, struct chain **out, struct err *err) LOAM_MUST_USE;
+/* The same, waiting a few seconds while it is being checked. */
+enum loam_status node_chain_ready(struct node *n, struct chain **out, struct job *j, struct err *err) LOAM_MUST_USE;
+/* Makes the chain that the RPC serves this data folder's chain: asks its id and genesis, writes chains/ID.json, follows it.
+ * LOAM_ECHAIN when the folder has another one. The same chain again only adds the address. */
+enum loam_status node_chain_use(struct node *n, const char *url, const char *name, struct job *j, struct err *err) LOAM_MUST_USE;
+uint64_t node_chain_deploy_block(struct node *n);
+json_t *node_chain_peers(struct node *n);    /* [{url, ok, score, calls, faults, lies, latency_us, error}] */
+json_t *node_chain_evidence(struct node *n); /* lies caught, newest first: [{time_ms, status, text}] */
+struct http *node_http(struct node *n);      /* for fetching blobs from other nodes (net/http.h) */
 /* Waits until the head is at least `number`; the job cancels. */
-struct job;
 enum loam_status node_chain_wait_block(struct node *n, uint64_t number, struct job *j, struct err *err) LOAM_MUST_USE;
 
 #endif

@@ -349,7 +349,8 @@ static void finish_if_ready(struct node *n) {
     if (control_clients(n) && !control_drained(n))
         return; /* control_flush wakes us when its queue is empty */
     control_end(n);
-    node_chain_stop(n);
+    if (!node_chain_down(n))
+        return; /* it wakes us */
     p->handles = false;
     uv_handle_t *all[] = {(uv_handle_t *)&p->wake,        (uv_handle_t *)&p->topic_timer, (uv_handle_t *)&p->idle_timer,
                           (uv_handle_t *)&p->stop_timer,  (uv_handle_t *)&p->second,      (uv_handle_t *)&p->sigterm,
@@ -497,6 +498,11 @@ enum loam_status node_open(struct node **out, const struct node_config *cfg, str
 }
 
 enum loam_status node_run(struct node *n, struct err *err) {
+    struct err api_err;
+    if (api_listen(n, &api_err)) { /* a port in use must not keep the node from its work */
+        log_error("api", "%s", api_err.text);
+        topic_update(n, "node", json_pack("{s:s}", "api_error", api_err.text));
+    }
     publish_node(n);
     uv_timer_start(&n->p->second, on_second, 1000, 1000);
     node_chain_start(n);
@@ -533,7 +539,7 @@ void node_close(struct node *n) {
             api_close(n);
             if (n->control)
                 control_end(n);
-            node_chain_stop(n);
+            node_chain_shut(n);
             p->handles = false;
             run_posts(n, true);
             uv_run(n->loop, UV_RUN_NOWAIT);

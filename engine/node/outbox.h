@@ -65,6 +65,10 @@ enum loam_status outbox_find(struct node *n, struct outbox_result *out, const ch
 json_t *outbox_list(struct node *n);
 size_t outbox_pending(struct node *n);
 
+/* Signatures of the contracts' custom errors ("BondTooSmall(uint256 have, uint256 need)", NULL-terminated, static), so that
+ * a revert names its reason. Before the node runs. */
+void outbox_errors(struct node *n, const char *const *signatures);
+
 /* eth_call on the state of a block, the RPC's word: for reads that cannot be proven cheaply; the caller checks what
  * matters with proofs (node/chain.h). out: returned bytes, mem_free. LOAM_EREVERT with the reason. Job threads only. */
 enum loam_status outbox_call(struct node *n, uint8_t **out, size_t *len, const struct addr20 *to, const uint8_t *data,

@@ -68,11 +68,16 @@ void keys_close(struct node *n);
 /* chain.c */
 enum loam_status node_chain_open(struct node *n, struct err *err) LOAM_MUST_USE;
 void node_chain_start(struct node *n);
-void node_chain_stop(struct node *n); /* loop thread: closes handles */
+/* Loop thread: begins to end it at the first call; true once nothing of it is left on the loop. */
+bool node_chain_down(struct node *n);
+/* The same for a node that never ran. */
+void node_chain_shut(struct node *n);
 void node_chain_close(struct node *n);
 /* outbox.c */
 enum loam_status outbox_open(struct node *n, struct err *err) LOAM_MUST_USE;
 void outbox_close(struct node *n);
 void outbox_tick(struct node *n);
+/* Blocks above `common` are gone: transactions confirmed there are out again. */
+enum loam_status outbox_undo(struct node *n, uint64_t common, struct err *err) LOAM_MUST_USE;
 
 #endif

@@ -1,0 +1,739 @@
+#include "node/outbox.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "net/abi.h"
+#include "net/chain.h"
+#include "net/tx.h"
+#include "node/chain.h"
+#include "node/job.h"
+#include "node/keys.h"
+#include "node/private.h"
+#include "node/topic.h"
+#include "store/store.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/banned.h"
+
+#define POLL_MS 200          /* between looks for a receipt; a development chain answers at once */
+#define REBROADCAST_MS 10000
+#define REPLACE_MAX 8        /* times a fee is raised: 12.5 % each, the least nodes take, is 2.6 times in all */
+#define KEEPER_MS 5000       /* how often transactions that nobody waits for are looked after */
+#define ENTRY_MAX (2u << 20) /* bytes of an entry: calldata as hex, a few times */
+
+/* OUTBOX table, by key: JSON {key, from, address, nonce, to|null, value, data (hex), gas, what, digest, state, sent_ms,
+ *   txs: [{hash, raw (hex), max_fee, tip}], and, confirmed: {tx, block, block_hash, index, gas_used, ok, fee, created, logs}}.
+ * NONCE table, by chain id (u64 be) and address: next nonce (u64 be). Both change in one batch, before anything is sent. */
+struct outbox {
+    uv_mutex_t lock; /* nonces are given one after another */
+    atomic_size_t pending;
+    const char *const *errors;
+    uint64_t keeper_us;
+    atomic_bool keeping;
+};
+
+/* ---- entries ------------------------------------------------------------------------------------------------------- */
+
+static json_t *hex_json(const uint8_t *p, size_t n) {
+    char *text = mem_alloc(2 * n + 3);
+    if (!text)
+        return NULL;
+    text[0] = '0';
+    text[1] = 'x';
+    hex_encode(text + 2, p, n);
+    json_t *v = json_string(text);
+    mem_free(text);
+    return v;
+}
+
+static const char *text_of(const json_t *o, const char *key) {
+    const char *t = json_string_value(json_object_get(o, key));
+    return t ? t : "";
+}
+
+static enum loam_status load(struct node *n, json_t **out, const char *key, struct err *err) {
+    struct buf b = BUF_INIT(ENTRY_MAX);
+    enum loam_status s = store_get(n->store, TABLE_OUTBOX, key, strlen(key), &b, err);
+    if (!s && !(*out = json_loadb((const char *)b.data, b.len, 0, NULL)))
+        s = err_set(err, LOAM_EIO, "the outbox entry %s is damaged", key);
+    buf_clear(&b);
+    return s;
+}
+
+static enum loam_status batch_entry(struct store_batch *b, const json_t *e, bool fresh, struct err *err) {
+    char *text = json_dumps(e, JSON_COMPACT);
+    const char *key = text_of(e, "key");
+    enum loam_status s = LOAM_ENOMEM;
+    if (!text)
+        s = err_set(err, LOAM_ENOMEM, "no memory for the outbox");
+    else if (fresh)
+        s = store_batch_put_new(b, TABLE_OUTBOX, key, strlen(key), text, strlen(text), err);
+    else
+        s = store_batch_put(b, TABLE_OUTBOX, key, strlen(key), text, strlen(text), err);
+    mem_free(text);
+    return s;
+}
+
+static enum loam_status save(struct node *n, const json_t *e, struct err *err) {
+    struct store_batch *b;
+    enum loam_status s = store_batch_new(&b, err);
+    if (s)
+        return s;
+    s = batch_entry(b, e, false, err);
+    if (s) {
+        store_batch_free(b);
+        return s;
+    }
+    return store_commit(n->store, b, err);
+}
+
+static void nonce_key(uint8_t k[28], struct node *n, const struct addr20 *a) {
+    put_be64(k, node_chain_id(n));
+    memcpy(k + 8, a->b, 20);
+}
+
+/* What a transaction does, apart from who pays how much gas: the same key must always mean the same. */
+static struct hash32 digest_of(const struct outbox_tx *tx, const struct addr20 *from) {
+    struct keccak k;
+    uint8_t w[32];
+    struct hash32 h;
+    keccak_init(&k);
+    keccak_add(&k, from->b, 20);
+    w[0] = tx->to != NULL;
+    keccak_add(&k, w, 1);
+    if (tx->to)
+        keccak_add(&k, tx->to->b, 20);
+    u256_to_be(w, tx->value);
+    keccak_add(&k, w, 32);
+    keccak_add(&k, tx->data, tx->len);
+    keccak_end(&k, h.b);
+    return h;
+}
+
+/* ---- results ------------------------------------------------------------------------------------------------------- */
+
+void outbox_result_clear(struct outbox_result *r) {
+    for (size_t i = 0; r->logs && i < r->log_count; i++)
+        mem_free(r->logs[i].data);
+    mem_free(r->logs);
+    *r = (struct outbox_result){0};
+}
+
+static json_t *result_json(const struct outbox_result *r) {
+    char hex[HASH_HEX_MAX], bh[HASH_HEX_MAX], addr[ADDR_HEX_MAX], fee[U256_DEC_MAX];
+    json_t *logs = json_array();
+    for (size_t i = 0; logs && i < r->log_count; i++) {
+        json_t *topics = json_array();
+        for (size_t k = 0; k < r->logs[i].topic_count; k++)
+            json_array_append_new(topics, json_string(hash_hex(hex, &r->logs[i].topics[k])));
+        json_array_append_new(logs, json_pack("{s:s s:o s:o}", "address", addr_hex(addr, &r->logs[i].address), "topics", topics, "data",
+                                              hex_json(r->logs[i].data, r->logs[i].len)));
+    }
+    u256_format(fee, r->fee);
+    return json_pack("{s:s s:I s:s s:I s:I s:b s:s s:s s:o}", "tx", hash_hex(hex, &r->tx), "block", (json_int_t)r->block, "block_hash",
+                     hash_hex(bh, &r->block_hash), "index", (json_int_t)r->index, "gas_used", (json_int_t)r->gas_used, "ok", r->ok, "fee", fee, "created",
+                     addr_hex(addr, &r->created), "logs", logs);
+}
+
+static enum loam_status result_parse(struct outbox_result *r, const json_t *o, struct err *err) {
+    *r = (struct outbox_result){0};
+    json_t *logs = json_object_get(o, "logs"), *l, *t;
+    r->block = (uint64_t)json_integer_value(json_object_get(o, "block"));
+    r->index = (uint64_t)json_integer_value(json_object_get(o, "index"));
+    r->gas_used = (uint64_t)json_integer_value(json_object_get(o, "gas_used"));
+    r->ok = json_is_true(json_object_get(o, "ok"));
+    enum loam_status s = hash_parse(&r->tx, text_of(o, "tx"), err);
+    if (!s)
+        s = hash_parse(&r->block_hash, text_of(o, "block_hash"), err);
+    if (!s)
+        s = addr_parse(&r->created, text_of(o, "created"), err);
+    if (!s)
+        s = u256_parse(&r->fee, text_of(o, "fee"), err);
+    size_t n = json_array_size(logs), i, k;
+    if (!s && !(r->logs = mem_zarray(n ? n : 1, sizeof *r->logs)))
+        s = err_set(err, LOAM_ENOMEM, "no memory for logs");
+    json_array_foreach(logs, i, l) {
+        if (s)
+            break;
+        struct outbox_log *g = &r->logs[i];
+        r->log_count = i + 1;
+        s = addr_parse(&g->address, text_of(l, "address"), err);
+        json_array_foreach(json_object_get(l, "topics"), k, t) {
+            if (!s && k < 4) {
+                s = hash_parse(&g->topics[k], json_is_string(t) ? json_string_value(t) : "", err);
+                g->topic_count = k + 1;
+            }
+        }
+        struct buf b = BUF_INIT(LOG_DATA_MAX);
+        const char *hex = text_of(l, "data");
+        if (!s)
+            s = hex_decode_buf(&b, hex, strlen(hex), err);
+        g->data = buf_take(&b, &g->len);
+        buf_clear(&b);
+    }
+    if (s)
+        outbox_result_clear(r);
+    return s;
+}
+
+static enum loam_status result_of(struct outbox_result *r, const struct chain_receipt *c, struct u256 price, struct err *err) {
+    *r = (struct outbox_result){.tx = c->tx_hash, .block_hash = c->block_hash, .block = c->block, .index = c->index, .gas_used = c->gas_used,
+                                .ok = c->ok, .created = c->created};
+    if (u256_mul(&r->fee, price, u256_from(c->gas_used)))
+        return err_set(err, LOAM_ERANGE, "the fee does not fit");
+    r->logs = mem_zarray(c->log_count ? c->log_count : 1, sizeof *r->logs);
+    if (!r->logs)
+        return err_set(err, LOAM_ENOMEM, "no memory for logs");
+    for (size_t i = 0; i < c->log_count; i++) {
+        struct outbox_log *g = &r->logs[i];
+        const struct log *l = &c->logs[i];
+        g->address = l->addr;
+        g->topic_count = l->topic_count;
+        memcpy(g->topics, l->topics, sizeof g->topics);
+        g->len = l->data_len;
+        g->data = mem_dup(l->data, l->data_len);
+        r->log_count = i + 1;
+        if (!g->data) {
+            outbox_result_clear(r);
+            return err_set(err, LOAM_ENOMEM, "no memory for logs");
+        }
+    }
+    return LOAM_OK;
+}
+
+/* ---- listing ------------------------------------------------------------------------------------------------------- */
+
+static bool is_open(const json_t *e) {
+    return strcmp(text_of(e, "state"), "signed") == 0 || strcmp(text_of(e, "state"), "sent") == 0;
+}
+
+struct walk {
+    json_t *list;
+    bool open_only;
+};
+
+static bool add_entry(void *ctx, const struct store_item *item) {
+    struct walk *w = ctx;
+    json_t *e = json_loadb((const char *)item->value, item->vlen, 0, NULL);
+    if (e && (!w->open_only || is_open(e))) {
+        json_array_append_new(w->list, e);
+        return true;
+    }
+    json_decref(e);
+    return true;
+}
+
+static json_t *entries(struct node *n, bool open_only) {
+    struct walk w = {json_array(), open_only};
+    struct store_range all = {0};
+    if (w.list && store_each(n->store, TABLE_OUTBOX, &all, add_entry, &w, NULL)) {
+        json_decref(w.list);
+        return NULL;
+    }
+    return w.list;
+}
+
+json_t *outbox_list(struct node *n) {
+    json_t *all = entries(n, false), *out = json_array(), *e;
+    size_t i;
+    json_array_foreach(all, i, e) {
+        json_t *r = json_object_get(e, "result"), *txs = json_object_get(e, "txs");
+        const char *hash = text_of(json_array_get(txs, json_array_size(txs) - 1), "hash");
+        json_t *o = json_pack("{s:s s:s s:I s:s s:s s:s s:I}", "key", text_of(e, "key"), "from", text_of(e, "from"), "nonce",
+                              json_integer_value(json_object_get(e, "nonce")), "tx", r ? text_of(r, "tx") : hash, "state", text_of(e, "state"), "what",
+                              text_of(e, "what"), "sent_ms", json_integer_value(json_object_get(e, "sent_ms")));
+        if (o && r)
+            json_object_set(o, "block", json_object_get(r, "block"));
+        size_t at = 0; /* newest first */
+        while (at < json_array_size(out) && json_integer_value(json_object_get(json_array_get(out, at), "sent_ms")) >
+                                                json_integer_value(json_object_get(e, "sent_ms")))
+            at++;
+        json_array_insert_new(out, at, o);
+    }
+    json_decref(all);
+    return out;
+}
+
+static void publish(struct node *n) {
+    json_t *open = entries(n, true), *list = json_array(), *e;
+    size_t i;
+    json_array_foreach(open, i, e) {
+        json_t *txs = json_object_get(e, "txs");
+        json_array_append_new(list, json_pack("{s:s s:s s:I s:I s:s}", "key", text_of(e, "key"), "tx",
+                                              text_of(json_array_get(txs, json_array_size(txs) - 1), "hash"), "nonce",
+                                              json_integer_value(json_object_get(e, "nonce")), "sent_ms",
+                                              json_integer_value(json_object_get(e, "sent_ms")), "what", text_of(e, "what")));
+    }
+    atomic_store(&n->outbox->pending, json_array_size(open));
+    json_decref(open);
+    topic_update(n, "chain", json_pack("{s:o}", "pending", list));
+}
+
+size_t outbox_pending(struct node *n) {
+    return n->outbox ? atomic_load(&n->outbox->pending) : 0;
+}
+
+void outbox_errors(struct node *n, const char *const *signatures) {
+    n->outbox->errors = signatures;
+}
+
+enum loam_status outbox_open(struct node *n, struct err *err) {
+    n->outbox = mem_zalloc(sizeof *n->outbox);
+    if (!n->outbox)
+        return err_set(err, LOAM_ENOMEM, "no memory for the outbox");
+    uv_mutex_init(&n->outbox->lock);
+    publish(n);
+    if (outbox_pending(n))
+        log_info("outbox", "%zu transactions are still out", outbox_pending(n));
+    return LOAM_OK;
+}
+
+void outbox_close(struct node *n) {
+    if (!n->outbox)
+        return;
+    uv_mutex_destroy(&n->outbox->lock);
+    mem_free(n->outbox);
+    n->outbox = NULL;
+}
+
+/* ---- sending ------------------------------------------------------------------------------------------------------- */
+
+static enum loam_status sign_by_keys(void *ctx, uint8_t sig[65], const struct hash32 *digest, struct err *err);
+struct signing {
+    struct node *n;
+    const char *key;
+};
+static enum loam_status sign_by_keys(void *ctx, uint8_t sig[65], const struct hash32 *digest, struct err *err) {
+    struct signing *g = ctx;
+    return keys_sign(g->n, g->key, digest, sig, err);
+}
+
+/* Signs the entry's transaction with these fees and appends it to its txs. */
+static enum loam_status add_signed(struct node *n, json_t *e, struct u256 max_fee, struct u256 tip, struct err *err) {
+    struct signing g = {n, text_of(e, "from")};
+    struct tx_signer signer = {.sign = sign_by_keys, .ctx = &g};
+    struct tx t = {.type = TX_1559, .chain_id = node_chain_id(n), .nonce = (uint64_t)json_integer_value(json_object_get(e, "nonce")),
+                   .gas = (uint64_t)json_integer_value(json_object_get(e, "gas")), .gas_price = max_fee, .priority = tip};
+    struct buf data = BUF_INIT(OUTBOX_DATA_MAX), raw = BUF_INIT(OUTBOX_DATA_MAX + 1024);
+    struct hash32 hash;
+    const char *hex = text_of(e, "data");
+    enum loam_status s = hex_decode_buf(&data, hex, strlen(hex), err);
+    if (!s)
+        s = addr_parse(&signer.addr, text_of(e, "address"), err);
+    if (!s)
+        s = u256_parse(&t.value, text_of(e, "value"), err);
+    if (!s && json_is_string(json_object_get(e, "to")))
+        s = addr_parse(&t.to, text_of(e, "to"), err);
+    else
+        t.create = true;
+    t.data = data.data;
+    t.data_len = data.len;
+    if (!s)
+        s = tx_sign(&raw, &hash, &t, &signer, err);
+    if (!s) {
+        char h[HASH_HEX_MAX], f[U256_DEC_MAX], p[U256_DEC_MAX];
+        u256_format(f, max_fee);
+        u256_format(p, tip);
+        json_t *one = json_pack("{s:s s:o s:s s:s}", "hash", hash_hex(h, &hash), "raw", hex_json(raw.data, raw.len), "max_fee", f, "tip", p);
+        if (!one || json_array_append_new(json_object_get(e, "txs"), one) != 0)
+            s = err_set(err, LOAM_ENOMEM, "no memory for the outbox");
+    }
+    buf_clear(&data);
+    buf_clear(&raw);
+    return s;
+}
+
+static enum loam_status revert_reason(struct node *n, enum loam_status s, const struct buf *data, struct err *err) {
+    char reason[300];
+    if (s != LOAM_EREVERT || !data->len)
+        return s;
+    return err_set(err, s, "reverted: %s", abi_revert(reason, sizeof reason, data->data, data->len, n->outbox->errors));
+}
+
+static enum loam_status gas_price_limit(struct node *n, struct u256 *out, struct err *err) {
+    return u256_mul(out, u256_from(option_uint(n->opt, "tx.gas-price-limit")), u256_from(1000000000)) ? err_set(err, LOAM_ERANGE, "tx.gas-price-limit") : LOAM_OK;
+}
+
+/* Fees offered; never above the option's limit. */
+static enum loam_status fees_now(struct node *n, struct chain *c, struct u256 *max_fee, struct u256 *tip, struct err *err) {
+    struct u256 limit;
+    enum loam_status s = gas_price_limit(n, &limit, err);
+    if (!s)
+        s = chain_fees(c, max_fee, tip, err);
+    if (!s && u256_cmp(*max_fee, limit) > 0)
+        *max_fee = limit;
+    if (!s && u256_cmp(*tip, *max_fee) > 0)
+        *tip = *max_fee;
+    return s;
+}
+
+static enum loam_status next_nonce(struct node *n, struct chain *c, uint64_t *out, const struct addr20 *from, struct err *err) {
+    uint8_t k[28];
+    struct buf b = BUF_INIT(8);
+    uint64_t chains;
+    enum loam_status s = chain_nonce(c, &chains, from, err);
+    if (s)
+        return s;
+    nonce_key(k, n, from);
+    s = store_get(n->store, TABLE_NONCE, k, sizeof k, &b, err);
+    if (s == LOAM_ENOTFOUND || (!s && b.len != 8)) {
+        *out = chains;
+        s = LOAM_OK;
+    } else if (!s) {
+        /* Ours may be ahead (sent, not mined yet, or lost by a reorganisation and sent again); the chain's may be, when the
+         * key was used elsewhere. */
+        uint64_t own = be64(b.data);
+        *out = own > chains ? own : chains;
+    }
+    buf_clear(&b);
+    return s;
+}
+
+static enum loam_status funds(struct node *n, struct chain *c, const struct outbox_tx *tx, const struct addr20 *from, struct u256 max_fee, uint64_t gas,
+                              struct err *err) {
+    struct account a;
+    struct u256 cost, need;
+    if (u256_mul(&cost, max_fee, u256_from(gas)) || u256_add(&need, cost, tx->value))
+        return err_set(err, LOAM_ERANGE, "the amount does not fit");
+    enum loam_status s = chain_account(c, &a, from, NULL, err);
+    if (!s && u256_cmp(a.balance, need) < 0) {
+        char hex[ADDR_HEX_MAX], have[U256_DEC_MAX + 2], want[U256_DEC_MAX + 2];
+        u256_format_coin(have, a.balance);
+        u256_format_coin(want, need);
+        return err_set(err, LOAM_EFUNDS, "%s: %s (key %s) has %s OPEN, %s are needed with gas", tx->what, addr_hex(hex, from), tx->from, have, want);
+    }
+    if (!s)
+        s = keys_spend(n, tx->from, need, err);
+    return s;
+}
+
+/* A new entry: nonce, signature, durable. Under the lock. */
+static enum loam_status prepare(struct node *n, struct chain *c, json_t **out, const char *key, const struct outbox_tx *tx, const struct addr20 *from,
+                                const struct hash32 *digest, struct err *err) {
+    struct u256 max_fee, tip;
+    uint64_t gas = tx->gas, nonce;
+    struct buf revert = BUF_INIT(1u << 20);
+    char addr[ADDR_HEX_MAX], to[ADDR_HEX_MAX], value[U256_DEC_MAX], dig[HASH_HEX_MAX];
+    enum loam_status s = fees_now(n, c, &max_fee, &tip, err);
+    if (!s && !gas)
+        s = revert_reason(n, chain_gas(c, &gas, &revert, from, tx->to, tx->data, tx->len, tx->value, err), &revert, err);
+    buf_clear(&revert);
+    if (!s)
+        s = funds(n, c, tx, from, max_fee, gas, err);
+    if (!s)
+        s = next_nonce(n, c, &nonce, from, err);
+    if (s)
+        return s;
+    u256_format(value, tx->value);
+    json_t *e = json_pack("{s:s s:s s:s s:I s:s? s:s s:o s:I s:s s:s s:s s:I s:[]}", "key", key, "from", tx->from, "address", addr_hex(addr, from), "nonce",
+                          (json_int_t)nonce, "to", tx->to ? addr_hex(to, tx->to) : NULL, "value", value, "data", hex_json(tx->data, tx->len), "gas",
+                          (json_int_t)gas, "what", tx->what, "digest", hash_hex(dig, digest), "state", "signed", "sent_ms", (json_int_t)clock_unix_ms(),
+                          "txs");
+    if (!e)
+        return err_set(err, LOAM_ENOMEM, "no memory for the outbox");
+    s = add_signed(n, e, max_fee, tip, err);
+    struct store_batch *b = NULL;
+    if (!s)
+        s = store_batch_new(&b, err);
+    if (!s) {
+        uint8_t k[28], v[8];
+        nonce_key(k, n, from);
+        put_be64(v, nonce + 1);
+        s = batch_entry(b, e, true, err);
+        if (!s)
+            s = store_batch_put(b, TABLE_NONCE, k, sizeof k, v, sizeof v, err);
+        if (s)
+            store_batch_free(b);
+        else
+            s = store_commit(n->store, b, err);
+    }
+    if (s) {
+        json_decref(e);
+        return s;
+    }
+    *out = e;
+    return LOAM_OK;
+}
+
+/* Sends the newest bytes of an entry. What the RPC says against it is remembered, not final: another one may have it. */
+static enum loam_status broadcast(struct chain *c, const json_t *e, struct err *err) {
+    json_t *txs = json_object_get(e, "txs");
+    const char *hex = text_of(json_array_get(txs, json_array_size(txs) - 1), "raw");
+    struct buf raw = BUF_INIT(OUTBOX_DATA_MAX + 1024);
+    enum loam_status s = hex_decode_buf(&raw, hex, strlen(hex), err);
+    if (!s)
+        s = chain_send(c, NULL, raw.data, raw.len, err);
+    buf_clear(&raw);
+    return s;
+}
+
+/* Price paid for a unit of gas: min(max fee, base fee + tip) of the transaction that was mined. */
+static struct u256 price_paid(const json_t *e, const struct hash32 *tx, struct chain *c, const struct chain_receipt *r) {
+    struct u256 max_fee = U256_ZERO, tip = U256_ZERO, sum;
+    char hex[HASH_HEX_MAX];
+    struct header h;
+    size_t i;
+    json_t *t;
+    hash_hex(hex, tx);
+    json_array_foreach(json_object_get(e, "txs"), i, t) {
+        if (strcmp(text_of(t, "hash"), hex) == 0 && (u256_parse(&max_fee, text_of(t, "max_fee"), NULL) || u256_parse(&tip, text_of(t, "tip"), NULL)))
+            return U256_ZERO;
+    }
+    if (chain_header_by_hash(c, &h, &r->block_hash, NULL) || u256_add(&sum, h.base_fee, tip))
+        return max_fee;
+    return u256_cmp(sum, max_fee) < 0 ? sum : max_fee;
+}
+
+/* Looks for a verified receipt of any of the entry's transactions. LOAM_ENOTFOUND: none yet. */
+static enum loam_status look(struct node *n, struct chain *c, json_t *e, struct outbox_result *out, struct err *err) {
+    enum loam_status s = LOAM_ENOTFOUND;
+    size_t i;
+    json_t *t;
+    json_array_foreach(json_object_get(e, "txs"), i, t) {
+        struct hash32 h;
+        struct chain_receipt r = {0};
+        s = hash_parse(&h, text_of(t, "hash"), err);
+        if (!s)
+            s = chain_receipt(c, &r, &h, err);
+        if (!s) {
+            s = result_of(out, &r, price_paid(e, &h, c, &r), err);
+            chain_receipt_clear(&r);
+            if (s)
+                return s;
+            json_t *j = result_json(out);
+            if (!j)
+                return err_set(err, LOAM_ENOMEM, "no memory for the receipt");
+            json_object_set_new(e, "result", j);
+            json_object_set_new(e, "state", json_string(out->ok ? "confirmed" : "failed"));
+            s = save(n, e, err);
+            publish(n);
+            return s;
+        }
+        if (s != LOAM_ENOTFOUND)
+            return s;
+    }
+    return s;
+}
+
+/* The same nonce with fees an eighth higher: nodes take nothing less for a replacement. */
+static enum loam_status replace(struct node *n, struct chain *c, json_t *e, struct err *err) {
+    json_t *txs = json_object_get(e, "txs"), *last = json_array_get(txs, json_array_size(txs) - 1);
+    struct u256 fee, tip, more, now_fee, now_tip, limit;
+    if (json_array_size(txs) > REPLACE_MAX)
+        return LOAM_OK;
+    enum loam_status s = u256_parse(&fee, text_of(last, "max_fee"), err);
+    if (!s)
+        s = u256_parse(&tip, text_of(last, "tip"), err);
+    if (!s)
+        s = fees_now(n, c, &now_fee, &now_tip, err);
+    if (!s)
+        s = gas_price_limit(n, &limit, err);
+    if (s)
+        return s;
+    u256_divmod(&more, NULL, fee, u256_from(7));
+    u256_add(&fee, fee, more);
+    u256_add(&fee, fee, u256_from(1));
+    u256_divmod(&more, NULL, tip, u256_from(7));
+    u256_add(&tip, tip, more);
+    u256_add(&tip, tip, u256_from(1));
+    if (u256_cmp(now_fee, fee) > 0)
+        fee = now_fee;
+    if (u256_cmp(now_tip, tip) > 0)
+        tip = now_tip;
+    if (u256_cmp(fee, limit) > 0)
+        return LOAM_OK; /* as much as the user allows is out already */
+    s = add_signed(n, e, fee, tip, err);
+    if (!s)
+        s = save(n, e, err);
+    if (!s) {
+        log_info("outbox", "%s: fee raised", text_of(e, "key"));
+        s = broadcast(c, e, err);
+    }
+    return s;
+}
+
+static enum loam_status reverted(struct node *n, struct chain *c, const json_t *e, struct err *err) {
+    /* The chain keeps no reason; the same call at the head mostly gives it. */
+    struct addr20 from, to;
+    struct u256 value;
+    struct buf data = BUF_INIT(OUTBOX_DATA_MAX), back = BUF_INIT(1u << 20);
+    const char *hex = text_of(e, "data");
+    char reason[300] = "no reason known";
+    if (!hex_decode_buf(&data, hex, strlen(hex), NULL) && !addr_parse(&from, text_of(e, "address"), NULL) && !addr_parse(&to, text_of(e, "to"), NULL) &&
+        !u256_parse(&value, text_of(e, "value"), NULL) && chain_call(c, &back, &from, &to, data.data, data.len, value, NULL) == LOAM_EREVERT)
+        abi_revert(reason, sizeof reason, back.data, back.len, n->outbox->errors);
+    buf_clear(&data);
+    buf_clear(&back);
+    return err_set(err, LOAM_EREVERT, "%s: transaction %s reverted: %s", text_of(e, "what"), text_of(json_object_get(e, "result"), "tx"), reason);
+}
+
+static enum loam_status wait_for(struct node *n, struct chain *c, json_t *e, struct outbox_result *out, struct job *j, struct err *err) {
+    uint64_t sent = clock_mono_us(), raised = sent;
+    struct err said = {LOAM_OK, ""};
+    enum loam_status b = broadcast(c, e, &said);
+    if (!b && strcmp(text_of(e, "state"), "signed") == 0) {
+        json_object_set_new(e, "state", json_string("sent"));
+        enum loam_status s = save(n, e, err);
+        if (s)
+            return s;
+    }
+    if (b && b != LOAM_ENONCE)
+        log_warn("outbox", "%s: %s", text_of(e, "key"), said.text);
+    for (;;) {
+        enum loam_status s = look(n, c, e, out, err);
+        if (s == LOAM_OK)
+            return out->ok ? LOAM_OK : reverted(n, c, e, err);
+        if (s != LOAM_ENOTFOUND)
+            log_warn("outbox", "%s: %s", text_of(e, "key"), err ? err->text : status_text(s));
+        uint64_t now = clock_mono_us();
+        if (b == LOAM_ENONCE && now - sent > REBROADCAST_MS * 1000ull)
+            return err_set(err, LOAM_ENONCE,
+                           "%s: nonce %lld of %s was used by a transaction that this node did not send, or its receipt is withheld; nothing more is sent under %s",
+                           text_of(e, "what"), (long long)json_integer_value(json_object_get(e, "nonce")), text_of(e, "address"), text_of(e, "key"));
+        if (b != LOAM_ENONCE && now - raised > option_uint(n->opt, "tx.replace-after") * 1000000ull) {
+            struct err re;
+            if (replace(n, c, e, &re))
+                log_warn("outbox", "%s: %s", text_of(e, "key"), re.text);
+            raised = sent = now;
+        } else if (b != LOAM_ENONCE && now - sent > REBROADCAST_MS * 1000ull) {
+            b = broadcast(c, e, &said);
+            sent = now;
+        }
+        s = j ? job_sleep_ms(j, POLL_MS, err) : LOAM_OK;
+        if (s)
+            return s; /* the transaction stays out; the same key finds it again */
+        if (!j)
+            uv_sleep(POLL_MS);
+    }
+}
+
+enum loam_status outbox_send(struct node *n, struct outbox_result *out, const char *key, const struct outbox_tx *tx, struct job *j, struct err *err) {
+    struct chain *c;
+    struct addr20 from;
+    json_t *e = NULL;
+    *out = (struct outbox_result){0};
+    if (!*key || strlen(key) > OUTBOX_KEY_MAX)
+        return err_set(err, LOAM_EINVAL, "outbox keys have 1 to %d bytes", OUTBOX_KEY_MAX);
+    if (tx->len > OUTBOX_DATA_MAX)
+        return err_set(err, LOAM_ELIMIT, "%s: %zu bytes of calldata; the most is %u", tx->what, tx->len, OUTBOX_DATA_MAX);
+    enum loam_status s = keys_address(n, tx->from, &from, err);
+    if (!s)
+        s = node_chain_ready(n, &c, j, err);
+    if (s)
+        return s;
+    struct hash32 digest = digest_of(tx, &from);
+    uv_mutex_lock(&n->outbox->lock);
+    s = load(n, &e, key, err);
+    if (s == LOAM_OK) {
+        char hex[HASH_HEX_MAX];
+        if (strcmp(text_of(e, "digest"), hash_hex(hex, &digest)) != 0)
+            s = err_set(err, LOAM_ESTATE, "%s: another transaction was sent under the key %s", tx->what, key);
+    } else if (s == LOAM_ENOTFOUND) {
+        s = keys_unlocked(n, tx->from) ? LOAM_OK : keys_unlock_unattended(n, tx->from, err);
+        if (!s)
+            s = prepare(n, c, &e, key, tx, &from, &digest, err);
+    }
+    uv_mutex_unlock(&n->outbox->lock);
+    if (!s)
+        publish(n);
+    if (!s && !is_open(e)) {
+        s = result_parse(out, json_object_get(e, "result"), err);
+        if (!s && !out->ok)
+            s = reverted(n, c, e, err);
+    } else if (!s) {
+        s = wait_for(n, c, e, out, j, err);
+    }
+    json_decref(e);
+    return s;
+}
+
+enum loam_status outbox_find(struct node *n, struct outbox_result *out, const char *key, struct err *err) {
+    json_t *e = NULL;
+    *out = (struct outbox_result){0};
+    enum loam_status s = load(n, &e, key, err);
+    if (!s)
+        s = is_open(e) ? err_set(err, LOAM_ESTATE, "%s is not confirmed yet", key) : result_parse(out, json_object_get(e, "result"), err);
+    json_decref(e);
+    return s;
+}
+
+enum loam_status outbox_call(struct node *n, uint8_t **out, size_t *len, const struct addr20 *to, const uint8_t *data, size_t data_len, struct err *err) {
+    struct chain *c;
+    struct buf b = BUF_INIT(ABI_DATA_MAX);
+    enum loam_status s = node_chain_ready(n, &c, NULL, err);
+    if (!s)
+        s = revert_reason(n, chain_call(c, &b, NULL, to, data, data_len, U256_ZERO, err), &b, err);
+    if (!s && !b.data)
+        s = buf_reserve(&b, 1, err);
+    if (!s)
+        *out = buf_take(&b, len);
+    buf_clear(&b);
+    return s;
+}
+
+/* ---- what nobody waits for ----------------------------------------------------------------------------------------- */
+
+static enum loam_status keep(struct job *j, void *arg, struct err *err) {
+    struct node *n = arg;
+    struct chain *c;
+    json_t *open, *e;
+    size_t i;
+    enum loam_status s = node_chain_need(n, &c, err);
+    if (s)
+        return s;
+    open = entries(n, true);
+    json_array_foreach(open, i, e) {
+        struct outbox_result r = {0};
+        struct err le;
+        if (job_cancelled(j))
+            break;
+        s = look(n, c, e, &r, &le);
+        if (s == LOAM_ENOTFOUND && clock_unix_ms() - (uint64_t)json_integer_value(json_object_get(e, "sent_ms")) > REBROADCAST_MS)
+            s = broadcast(c, e, &le);
+        outbox_result_clear(&r);
+    }
+    json_decref(open);
+    return LOAM_OK;
+}
+
+static void kept(struct job *j, void *arg, enum loam_status s, const struct err *err) {
+    struct node *n = arg;
+    (void)j;
+    (void)s;
+    (void)err;
+    atomic_store(&n->outbox->keeping, false);
+}
+
+void outbox_tick(struct node *n) {
+    struct outbox *o = n->outbox;
+    uint64_t now = clock_mono_us();
+    if (!outbox_pending(n) || node_stopping(n) || now - o->keeper_us < KEEPER_MS * 1000ull || atomic_exchange(&o->keeping, true))
+        return;
+    o->keeper_us = now;
+    struct job_def def = {.title = "outbox", .run = keep, .end = kept, .arg = n};
+    uint64_t id;
+    if (job_start(n, &id, &def, NULL))
+        atomic_store(&o->keeping, false);
+}
+
+/* On the light client's thread, before the headers go. */
+enum loam_status outbox_undo(struct node *n, uint64_t common, struct err *err) {
+    json_t *all = entries(n, false), *e;
+    size_t i;
+    enum loam_status s = all ? LOAM_OK : err_set(err, LOAM_ENOMEM, "no memory for the outbox");
+    json_array_foreach(all, i, e) {
+        json_t *r = json_object_get(e, "result");
+        if (s || !r || (uint64_t)json_integer_value(json_object_get(r, "block")) <= common)
+            continue;
+        log_warn("outbox", "%s: its block was replaced; it is sent again", text_of(e, "key"));
+        json_object_set_new(e, "state", json_string("sent"));
+        json_object_del(e, "result");
+        s = save(n, e, err);
+    }
+    json_decref(all);
+    publish(n);
+    return s;
+}

@@ -13,12 +13,3 @@ const struct cmd entry_settle = {.noun = "settle", .help = "settle a batch whose
 const struct cmd entry_trace = {.noun = "trace", .help = "walk a payment back to the row behind it", .example = "trace"};
 const struct cmd entry_train = {.noun = "train", .help = "train an adapter on contributed rows", .example = "train"};
 const struct cmd entry_validate = {.noun = "validate", .help = "re-run a batch and give a verdict", .example = "validate"};
-const struct cmd entry_chain_account = {.noun = "chain", .verb = "account", .help = "balance and nonce of an address, proven", .example = "chain account"};
-const struct cmd entry_chain_block = {.noun = "chain", .verb = "block", .help = "a verified block", .example = "chain block"};
-const struct cmd entry_chain_evidence = {.noun = "chain", .verb = "evidence", .help = "lies and equivocations that were caught", .example = "chain evidence"};
-const struct cmd entry_chain_heads = {.noun = "chain", .verb = "heads", .help = "the heads and how each is known", .example = "chain heads"};
-const struct cmd entry_chain_peers = {.noun = "chain", .verb = "peers", .help = "the RPCs and how they behave", .example = "chain peers"};
-const struct cmd entry_chain_pending = {.noun = "chain", .verb = "pending", .help = "transactions of this node", .example = "chain pending"};
-const struct cmd entry_chain_status = {.noun = "chain", .verb = "status", .help = "the chain and its head", .example = "chain status"};
-const struct cmd entry_chain_storage = {.noun = "chain", .verb = "storage", .help = "a storage slot, proven", .example = "chain storage"};
-const struct cmd entry_chain_tx = {.noun = "chain", .verb = "tx", .help = "a transaction's verified receipt", .example = "chain tx"};

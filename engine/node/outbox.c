@@ -1,6 +1,7 @@
 #include "node/outbox.h"
 
 #include "base/clock.h"
+#include "base/keccak.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "net/abi.h"

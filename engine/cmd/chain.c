@@ -1,0 +1,297 @@
+/* chain use | status | heads | peers | block | tx | account | storage | pending | evidence. What is shown was verified by the
+ * light client unless it says otherwise. */
+#include "base/mem.h"
+#include "cmd/private.h"
+#include "net/chain.h"
+#include "node/chain.h"
+#include "node/job.h"
+#include "node/keys.h"
+#include "node/outbox.h"
+#include "node/topic.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/banned.h"
+
+static const struct cmd_arg use_args[] = {{"url", CMD_STR, CMD_REQUIRED, NULL, "http:// or https:// address of an RPC", NULL},
+                                          {"name", CMD_STR, CMD_NAMED, NULL, "what to call the chain", NULL},
+                                          {NULL}};
+
+static json_t *status_now(struct node *n) {
+    json_t *v = topic_get(n, "chain");
+    return v ? v : json_pack("{s:b}", "configured", 0);
+}
+
+static enum loam_status use(struct cmd_call *c, struct err *err) {
+    const char *url = cmd_str(c, "url");
+    if (strncmp(url, "http://", 7) != 0 && strncmp(url, "https://", 8) != 0)
+        return err_set(err, LOAM_EINVAL, "url: an RPC's address begins with http:// or https://");
+    enum loam_status s = node_chain_use(cmd_node(c), url, cmd_str(c, "name"), cmd_job(c), err);
+    if (!s)
+        cmd_result(c, json_pack("{s:I s:b}", "chain_id", (json_int_t)node_chain_id(cmd_node(c)), "dev", node_chain_is_dev(cmd_node(c))));
+    return s;
+}
+const struct cmd entry_chain_use = {.noun = "chain",
+                                    .verb = "use",
+                                    .args = use_args,
+                                    .help = "make an RPC's chain the chain of this data folder and follow it",
+                                    .text = "Asks its id and its genesis block, writes DATA/chains/ID.json, and takes no RPC's word from then on for what "
+                                            "can be checked. One data folder is for one chain; the same chain again adds an address.",
+                                    .example = "chain use http://127.0.0.1:8545",
+                                    .run = use};
+
+static enum loam_status status(struct cmd_call *c, struct err *err) {
+    (void)err;
+    cmd_result(c, status_now(cmd_node(c)));
+    return LOAM_OK;
+}
+const struct cmd entry_chain_status = {
+    .noun = "chain", .verb = "status", .help = "the chain, its head and how it is known, the contracts", .example = "chain status", .run = status};
+
+static enum loam_status heads(struct cmd_call *c, struct err *err) {
+    struct chain *light;
+    enum loam_status s = node_chain_ready(cmd_node(c), &light, cmd_job(c), err);
+    if (s)
+        return s;
+    json_t *v = status_now(cmd_node(c)), *list = json_incref(json_object_get(v, "heads"));
+    json_decref(v);
+    cmd_result(c, list);
+    return LOAM_OK;
+}
+const struct cmd entry_chain_heads = {
+    .noun = "chain",
+    .verb = "heads",
+    .help = "the heads and how each is known",
+    .text = "signed: by the sequencer, over the payload. linked: hash-linked to a known header. anchored: its output root stands on L1. agreed: k of n "
+            "RPCs say so.",
+    .example = "chain heads",
+    .run = heads};
+
+static enum loam_status peers(struct cmd_call *c, struct err *err) {
+    if (!node_chain_configured(cmd_node(c)))
+        return err_set(err, LOAM_ESTATE, "no chain is configured; `chain use URL`");
+    cmd_result(c, node_chain_peers(cmd_node(c)));
+    return LOAM_OK;
+}
+const struct cmd entry_chain_peers = {.noun = "chain", .verb = "peers", .help = "the RPCs: health, faults, lies", .example = "chain peers", .run = peers};
+
+static const struct cmd_arg block_args[] = {{"block", CMD_STR, 0, "latest", "number, hash, or latest", NULL}, {NULL}};
+
+static enum loam_status header_of(struct chain *light, const char *word, struct header *h, struct err *err) {
+    struct chain_head head;
+    struct u256 v;
+    struct hash32 hash;
+    if (strcmp(word, "latest") == 0) {
+        enum loam_status s = chain_head(light, &head, err);
+        *h = head.h;
+        return s;
+    }
+    if (strlen(word) == 66 && !hash_parse(&hash, word, NULL))
+        return chain_header_by_hash(light, h, &hash, err);
+    if (u256_parse(&v, word, NULL) || !u256_fits_u64(v))
+        return err_set(err, LOAM_EINVAL, "block: a number, a hash, or latest");
+    return chain_header(light, h, v.w[0], err);
+}
+
+static enum loam_status block(struct cmd_call *c, struct err *err) {
+    struct chain *light;
+    struct header h;
+    char hash[HASH_HEX_MAX], parent[HASH_HEX_MAX], state[HASH_HEX_MAX], receipts[HASH_HEX_MAX], txs[HASH_HEX_MAX], miner[ADDR_HEX_MAX], fee[U256_DEC_MAX];
+    enum loam_status s = node_chain_ready(cmd_node(c), &light, cmd_job(c), err);
+    if (!s)
+        s = header_of(light, cmd_str(c, "block"), &h, err);
+    if (s)
+        return s;
+    u256_format(fee, h.base_fee);
+    json_t *list = json_array();
+    struct chain_block b = {0};
+    s = chain_block(light, &b, &h, err);
+    for (size_t i = 0; !s && i < b.count; i++) {
+        char t[HASH_HEX_MAX];
+        json_array_append_new(list, json_pack("{s:s s:b s:I}", "tx", hash_hex(t, &b.tx_hashes[i]), "ok", b.receipts[i].ok, "logs", (json_int_t)b.receipts[i].log_count));
+    }
+    chain_block_clear(&b);
+    if (s) {
+        json_decref(list);
+        return s;
+    }
+    cmd_result(c, json_pack("{s:I s:s s:s s:I s:s s:s s:s s:s s:I s:I s:s s:i s:o}", "number", (json_int_t)h.number, "hash", hash_hex(hash, &h.hash), "parent",
+                            hash_hex(parent, &h.parent), "time_ms", (json_int_t)(h.timestamp * 1000), "state_root", hash_hex(state, &h.state_root),
+                            "transactions_root", hash_hex(txs, &h.tx_root), "receipts_root", hash_hex(receipts, &h.receipts_root), "fee_recipient",
+                            addr_hex(miner, &h.miner), "gas_used", (json_int_t)h.gas_used, "gas_limit", (json_int_t)h.gas_limit, "base_fee_wei", fee,
+                            "header_fields", h.fields, "transactions", list));
+    return LOAM_OK;
+}
+const struct cmd entry_chain_block = {.noun = "chain",
+                                      .verb = "block",
+                                      .args = block_args,
+                                      .help = "a block: header recomputed and linked, transactions and receipts checked against its roots",
+                                      .example = "chain block 12",
+                                      .run = block};
+
+static const struct cmd_arg tx_args[] = {{"hash", CMD_HASH, CMD_REQUIRED, NULL, "the transaction's hash", NULL}, {NULL}};
+
+static enum loam_status tx(struct cmd_call *c, struct err *err) {
+    struct chain *light;
+    struct hash32 h;
+    struct chain_receipt r = {0};
+    char hash[HASH_HEX_MAX], bh[HASH_HEX_MAX], created[ADDR_HEX_MAX];
+    enum loam_status s = node_chain_ready(cmd_node(c), &light, cmd_job(c), err);
+    if (!s)
+        s = hash_parse(&h, cmd_str(c, "hash"), err);
+    if (!s)
+        s = chain_receipt(light, &r, &h, err);
+    if (s)
+        return s;
+    json_t *logs = json_array();
+    for (size_t i = 0; i < r.log_count; i++) {
+        char a[ADDR_HEX_MAX], t[HASH_HEX_MAX] = "";
+        if (r.logs[i].topic_count)
+            hash_hex(t, &r.logs[i].topics[0]);
+        json_array_append_new(logs, json_pack("{s:s s:s s:I}", "address", addr_hex(a, &r.logs[i].addr), "topic0", t, "data_bytes", (json_int_t)r.logs[i].data_len));
+    }
+    json_t *o = json_pack("{s:s s:b s:I s:s s:I s:I s:I s:o}", "tx", hash_hex(hash, &r.tx_hash), "ok", r.ok, "block", (json_int_t)r.block, "block_hash",
+                          hash_hex(bh, &r.block_hash), "index", (json_int_t)r.index, "gas_used", (json_int_t)r.gas_used, "blocks_on_top",
+                          (json_int_t)r.depth, "logs", logs);
+    if (o && !addr_is_zero(&r.created))
+        json_object_set_new(o, "created", json_string(addr_hex(created, &r.created)));
+    chain_receipt_clear(&r);
+    cmd_result(c, o);
+    return LOAM_OK;
+}
+const struct cmd entry_chain_tx = {.noun = "chain",
+                                   .verb = "tx",
+                                   .args = tx_args,
+                                   .help = "a transaction's receipt, checked against the receipts root of a verified block",
+                                   .example = "chain tx 0x0000000000000000000000000000000000000000000000000000000000000001",
+                                   .run = tx};
+
+/* An address, or the name of a key here. */
+static enum loam_status address_of(struct cmd_call *c, const char *word, struct addr20 *out, struct err *err) {
+    if (word[0] == '0' && word[1] == 'x')
+        return addr_parse(out, word, err);
+    return keys_address(cmd_node(c), word, out, err);
+}
+
+static const struct cmd_arg account_args[] = {{"address", CMD_KEY, CMD_REQUIRED, NULL, "an address, or the name of a key", NULL}, {NULL}};
+
+static enum loam_status account(struct cmd_call *c, struct err *err) {
+    struct chain *light;
+    struct addr20 a;
+    struct account acc;
+    struct chain_head head;
+    char hex[ADDR_HEX_MAX], code[HASH_HEX_MAX], wei[U256_DEC_MAX], bh[HASH_HEX_MAX];
+    enum loam_status s = node_chain_ready(cmd_node(c), &light, cmd_job(c), err);
+    if (!s)
+        s = address_of(c, cmd_str(c, "address"), &a, err);
+    if (!s)
+        s = chain_head(light, &head, err);
+    if (!s)
+        s = chain_account(light, &acc, &a, &head.h, err);
+    if (s)
+        return s;
+    u256_format(wei, acc.balance);
+    cmd_result(c, json_pack("{s:s s:s s:I s:b s:s s:I s:s s:s}", "address", addr_hex(hex, &a), "balance_wei", wei, "nonce", (json_int_t)acc.nonce, "contract",
+                            !hash_eq(&acc.code_hash, &account_empty_code), "code_hash", hash_hex(code, &acc.code_hash), "at_block",
+                            (json_int_t)head.h.number, "at_hash", hash_hex(bh, &head.h.hash), "known", "proven by eth_getProof against the block's state root"));
+    return LOAM_OK;
+}
+const struct cmd entry_chain_account = {.noun = "chain",
+                                        .verb = "account",
+                                        .args = account_args,
+                                        .help = "balance, nonce and code hash of an address, proven",
+                                        .example = "chain account alice",
+                                        .run = account};
+
+static const struct cmd_arg storage_args[] = {{"address", CMD_KEY, CMD_REQUIRED, NULL, "an address, or a contract's name (Ledger)", NULL},
+                                              {"slot", CMD_STR, CMD_REQUIRED, NULL, "number or 0x and 64 hex digits", NULL},
+                                              {NULL}};
+
+static enum loam_status storage(struct cmd_call *c, struct err *err) {
+    struct addr20 a;
+    struct hash32 slot, value;
+    struct u256 v;
+    const char *w = cmd_str(c, "address"), *sw = cmd_str(c, "slot");
+    char hex[ADDR_HEX_MAX], sh[HASH_HEX_MAX], vh[HASH_HEX_MAX];
+    struct chain *light;
+    enum loam_status s = node_chain_ready(cmd_node(c), &light, cmd_job(c), err);
+    if (!s)
+        s = w[0] == '0' && w[1] == 'x' ? addr_parse(&a, w, err) : node_chain_contract(cmd_node(c), w, &a, err);
+    if (!s && strlen(sw) == 66) {
+        s = hash_parse(&slot, sw, err);
+    } else if (!s) {
+        s = u256_parse(&v, sw, err);
+        if (!s)
+            u256_to_be(slot.b, v);
+    }
+    if (!s)
+        s = node_chain_storage(cmd_node(c), &value, &a, &slot, err);
+    if (!s)
+        cmd_result(c, json_pack("{s:s s:s s:s}", "address", addr_hex(hex, &a), "slot", hash_hex(sh, &slot), "value", hash_hex(vh, &value)));
+    return s;
+}
+const struct cmd entry_chain_storage = {.noun = "chain",
+                                        .verb = "storage",
+                                        .args = storage_args,
+                                        .help = "one storage slot of a contract, proven",
+                                        .example = "chain storage Ledger 0",
+                                        .run = storage};
+
+static enum loam_status pending(struct cmd_call *c, struct err *err) {
+    (void)err;
+    cmd_result(c, outbox_list(cmd_node(c)));
+    return LOAM_OK;
+}
+const struct cmd entry_chain_pending = {
+    .noun = "chain", .verb = "pending", .help = "the transactions of this node, the newest first", .example = "chain pending", .run = pending};
+
+static enum loam_status evidence(struct cmd_call *c, struct err *err) {
+    (void)err;
+    cmd_result(c, node_chain_evidence(cmd_node(c)));
+    return LOAM_OK;
+}
+const struct cmd entry_chain_evidence = {
+    .noun = "chain", .verb = "evidence", .help = "lies of RPCs and equivocations that were caught", .example = "chain evidence", .run = evidence};
+
+static const struct cmd_arg send_args[] = {{"to", CMD_STR, CMD_REQUIRED, NULL, "an address, or the name of a key", NULL},
+                                           {"amount", CMD_COIN, CMD_REQUIRED, NULL, "OPEN", NULL},
+                                           {"from", CMD_KEY, CMD_NAMED, NULL, "key that pays; the default key when absent", NULL},
+                                           {NULL}};
+
+static enum loam_status pay(struct cmd_call *c, struct err *err) {
+    struct node *n = cmd_node(c);
+    char from[KEY_NAME_MAX], hex[ADDR_HEX_MAX], amount[U256_DEC_MAX + 2], key[128], tx_hex[HASH_HEX_MAX], fee[U256_DEC_MAX];
+    struct addr20 to;
+    struct outbox_result r = {0};
+    enum loam_status s = LOAM_OK;
+    if (cmd_given(c, "from"))
+        snprintf(from, sizeof from, "%s", cmd_str(c, "from"));
+    else
+        s = keys_default(n, from, err);
+    if (!s)
+        s = address_of(c, cmd_str(c, "to"), &to, err);
+    if (s)
+        return s;
+    u256_format_coin(amount, cmd_coin(c, "amount"));
+    s = cmd_confirm(c, err, "Send %s OPEN from key %s to %s on chain %llu?", amount, from, addr_hex(hex, &to), (unsigned long long)node_chain_id(n));
+    if (!s)
+        s = cmd_unlock(c, from, err);
+    snprintf(key, sizeof key, "send/%s", cmd_flow(c));
+    struct outbox_tx tx = {.from = from, .to = &to, .value = cmd_coin(c, "amount"), .what = "payment"};
+    if (!s)
+        s = outbox_send(n, &r, key, &tx, cmd_job(c), err);
+    if (!s) {
+        u256_format(fee, r.fee);
+        cmd_result(c, json_pack("{s:s s:I s:s}", "tx", hash_hex(tx_hex, &r.tx), "block", (json_int_t)r.block, "fee_wei", fee));
+    }
+    outbox_result_clear(&r);
+    return s;
+}
+const struct cmd entry_chain_send = {.noun = "chain",
+                                     .verb = "send",
+                                     .args = send_args,
+                                     .flags = CMD_LONG | CMD_DURABLE | CMD_SPENDS,
+                                     .help = "pay coins to an address",
+                                     .example = "chain send bob 0.5 --from alice",
+                                     .run = pay};

@@ -12,15 +12,7 @@
 #include "cmd/cmd.h"
 #include "node/node.h"
 #include "node/socket.h"
-#ifdef LOAM_TUI
 #include "tui/tui.h"
-#else /* until tui is there */
-struct tui_options { const char *cast, *pane, *data; int fd; bool inside, started, plain, readonly, no_color, ascii; };
-struct tui;
-static void tui_options_init(struct tui_options *o) { (void)o; }
-static enum loam_status tui_open(struct tui **t, uv_loop_t *l, const struct tui_options *o, void (*e)(void *, enum loam_status, const char *), void *a, struct err *err) { return err_set(err, LOAM_ENOTBUILT, "console: not built"); }
-static enum loam_status tui_run(const struct tui_options *o, struct err *err) { return err_set(err, LOAM_ENOTBUILT, "console: not built"); }
-#endif
 
 #include <jansson.h>
 #include <locale.h>

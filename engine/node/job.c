@@ -123,6 +123,43 @@ static int each_record(struct jobs *js, json_t *out, uint64_t *highest, bool all
     return 0;
 }
 
+static void job_free(struct job *j) {
+    json_decref(j->record);
+    json_decref(j->detail);
+    json_decref(j->result);
+    mem_free(j->title);
+    mem_free(j);
+}
+
+/* A job of an earlier life that waits, failed or was cancelled: listed, so that the user finds what can be resumed. */
+static void list_earlier(struct node *n, const json_t *o) {
+    const char *title = json_string_value(json_object_get(o, "title")), *flow = json_string_value(json_object_get(o, "flow"));
+    const char *state = json_string_value(json_object_get(o, "state"));
+    struct job *j = title && flow && strlen(flow) < FLOW_MAX && strcmp(state, "running") != 0 ? mem_zalloc(sizeof *j) : NULL;
+    if (!j)
+        return;
+    j->n = n;
+    j->id = (uint64_t)json_integer_value(json_object_get(o, "id"));
+    j->title = mem_strdup(title);
+    memcpy(j->flow, flow, strlen(flow) + 1);
+    j->listed = j->durable = j->joined = true;
+    atomic_store(&j->finished, true);
+    j->record = json_deep_copy(json_object_get(o, "record"));
+    j->started_ms = j->ended_ms = (uint64_t)json_integer_value(json_object_get(o, "started_ms"));
+    j->state = strcmp(state, "waiting") == 0 ? JOB_WAITING : strcmp(state, "cancelled") == 0 ? JOB_CANCELLED : JOB_FAILED;
+    j->status = j->state == JOB_WAITING ? LOAM_EPERM : j->state == JOB_CANCELLED ? LOAM_ECANCEL : LOAM_EINTERNAL;
+    err_set(&j->err, j->status, "in an earlier life of the node; `job resume %llu` goes on", (unsigned long long)j->id);
+    if (!j->title) {
+        job_free(j);
+        return;
+    }
+    struct job **p = &n->jobs->first; /* newest first */
+    while (*p && (*p)->id > j->id)
+        p = &(*p)->next;
+    j->next = *p;
+    *p = j;
+}
+
 enum loam_status jobs_open(struct node *n, struct err *err) {
     struct jobs *js = mem_zalloc(sizeof *js);
     if (!js)
@@ -144,18 +181,19 @@ enum loam_status jobs_open(struct node *n, struct err *err) {
         highest = strtoull((const char *)b.data, NULL, 10);
     buf_clear(&b);
     mem_free(path);
-    each_record(js, NULL, &highest, true);
+    json_t *records = json_array(), *o;
+    size_t i;
+    if (!records || each_record(js, records, &highest, true) != 0) {
+        json_decref(records);
+        return err_set(err, LOAM_EIO, "jobs folder %s cannot be read", js->dir);
+    }
+    json_array_foreach(records, i, o) {
+        list_earlier(n, o);
+    }
+    json_decref(records);
     js->next_listed = highest + 1;
     js->next_unlisted = UNLISTED_BASE;
     return LOAM_OK;
-}
-
-static void job_free(struct job *j) {
-    json_decref(j->record);
-    json_decref(j->detail);
-    json_decref(j->result);
-    mem_free(j->title);
-    mem_free(j);
 }
 
 /* Joins threads that ended, forgets the oldest listed and every unlisted ended job. */

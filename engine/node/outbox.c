@@ -464,9 +464,10 @@ static enum loam_status broadcast(struct chain *c, const json_t *e, struct err *
     json_t *txs = json_object_get(e, "txs");
     const char *hex = text_of(json_array_get(txs, json_array_size(txs) - 1), "raw");
     struct buf raw = BUF_INIT(OUTBOX_DATA_MAX + 1024);
+    struct hash32 hash;
     enum loam_status s = hex_decode_buf(&raw, hex, strlen(hex), err);
     if (!s)
-        s = chain_send(c, NULL, raw.data, raw.len, err);
+        s = chain_send(c, &hash, raw.data, raw.len, err);
     buf_clear(&raw);
     return s;
 }

@@ -19,6 +19,7 @@ void poa_trace_clear(struct poa_trace *t) {
     poa_trace_init(t);
 }
 
+LOAM_PRINTF(5, 0)
 static enum loam_status add(struct poa_trace *t, const struct hash32 *h, uint64_t elements, struct err *err, const char *name, va_list ap) {
     if (t->count == POA_TRACE_MAX)
         return err_set(err, LOAM_ELIMIT, "trace: more than %u entries", POA_TRACE_MAX);

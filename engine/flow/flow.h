@@ -32,11 +32,14 @@
  *   {answer, method, parameters_hash, scores:["decimal int128"…] in manifest order, score_root, nets:[{account, net}],
  *    floor, shares:[{account, net, share_ppm}], net_root, share_root, burnt_ppm,
  *    rows:[{rank, row, account, score, share_ppm}] (best 32), methods:{fisher, gradot, tracin, bm25: [{row, rank, score}]},
- *    spans:[{from, to, row, account, tokens}], elapsed_ms}
+ *    spans:[{from, to, row, account, tokens}], elapsed_ms,
+ *    queries:["0x hash of the answer's int8 gradients" for each checkpoint, tuned_scores.query]: part of the batch's trace,
+ *    which record commits to before validators are drawn}
  *
- * BATCH data blob (Batch.dataHash): JSON {"format":"loam-batch-1", batch: statement fields, calls:[{request, request_signature,
- *   inference, attribution, messages, prompt_salt, output_ids, output_salt, sampler, seed, scores, shares}], vouchers:[…],
- *   payouts:[{index, account, prefix, cumulative}]}. A validator recomputes every root from it. */
+ * CONTRIBUTION, ROW: contribute.h (contribution_list and contribution_rows give train its rows).
+ *
+ * BATCH data blob (Batch.dataHash): batchdoc.h. A validator recomputes every root and sum from it.
+ */
 #ifndef LOAM_FLOW_FLOW_H
 #define LOAM_FLOW_FLOW_H
 

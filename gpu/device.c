@@ -2,6 +2,10 @@
 #include "gpu/op.h"
 #include "gpu/pool.h"
 
+#ifdef __x86_64__
+#include <cpuid.h>
+#endif
+
 #include "base/banned.h"
 
 struct backend {
@@ -15,7 +19,9 @@ static bool always(void) {
 }
 #ifdef __x86_64__
 static bool has_avx2(void) {
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+    unsigned a, b, c = 0, d;
+    bool f16c = __get_cpuid(1, &a, &b, &c, &d) && c >> 29 & 1; /* clang 14 does not know its name */
+    return f16c && __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 }
 static bool has_avx512(void) {
     return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&

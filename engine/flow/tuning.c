@@ -60,24 +60,19 @@ enum loam_status tuning_rows_add(struct tuning_rows *r, struct lm_model *m, cons
     return LOAM_OK;
 }
 
-enum loam_status tuning_rows_write(struct buf *out, const struct tuning_rows *r, const struct row *const *source, struct err *err) {
-    enum loam_status s = LOAM_OK;
+enum loam_status tuning_row_write(struct buf *out, const struct tuning_row *w, const struct row *source, struct err *err) {
     char hex[HASH_HEX_MAX];
-    for (size_t i = 0; !s && i < r->data.count; i++) {
-        const struct tuning_row *w = &r->row[i];
-        struct buf line = BUF_INIT(ROW_LINE_MAX);
-        s = row_json(&line, source[i], err);
-        /* {"messages":…} with the row's origin before it */
-        if (!s)
-            s = buf_printf(out, err, "{\"row\":\"%s\",\"account\":%llu,\"datanet\":%llu,\"contribution\":%llu,\"index\":%llu,", hash_hex(hex, &w->hash),
-                           (unsigned long long)w->account, (unsigned long long)w->datanet, (unsigned long long)w->contribution,
-                           (unsigned long long)w->index);
-        if (!s)
-            s = buf_add(out, line.data + 1, line.len - 1, err);
-        if (!s)
-            s = buf_byte(out, '\n', err);
-        buf_clear(&line);
-    }
+    struct buf line = BUF_INIT(ROW_LINE_MAX);
+    enum loam_status s = row_json(&line, source, err);
+    if (!s)
+        s = buf_printf(out, err, "{\"row\":\"%s\",\"account\":%llu,\"datanet\":%llu,\"contribution\":%llu,\"index\":%llu,",
+                       hash_hex(hex, &w->hash), (unsigned long long)w->account, (unsigned long long)w->datanet,
+                       (unsigned long long)w->contribution, (unsigned long long)w->index);
+    if (!s) /* {"messages":...} without its first brace */
+        s = buf_add(out, line.data + 1, line.len - 1, err);
+    if (!s)
+        s = buf_byte(out, '\n', err);
+    buf_clear(&line);
     return s;
 }
 

@@ -34,8 +34,8 @@ void tuning_rows_clear(struct tuning_rows *r);
 /* One row. A hash that is there already: LOAM_EEXIST (the first contributor keeps it). */
 enum loam_status tuning_rows_add(struct tuning_rows *r, struct lm_model *m, const struct row *row, uint64_t account, uint64_t datanet,
                                  uint64_t contribution, uint64_t index, uint32_t max_tokens, struct err *err) LOAM_MUST_USE;
-/* The rows blob of flow.h, one JSON line a row; and back. Every line is checked (LOAM_EPARSE, LOAM_EHASH name it). */
-enum loam_status tuning_rows_write(struct buf *out, const struct tuning_rows *r, const struct row *const *source, struct err *err) LOAM_MUST_USE;
+/* Appends the row's line of the rows blob (flow.h); and back. Every line is checked (LOAM_EPARSE, LOAM_EHASH name it). */
+enum loam_status tuning_row_write(struct buf *out, const struct tuning_row *r, const struct row *source, struct err *err) LOAM_MUST_USE;
 enum loam_status tuning_rows_read(struct tuning_rows *out, struct lm_model *m, const char *text, size_t n, uint32_t max_tokens,
                                   struct err *err) LOAM_MUST_USE;
 /* Root over row leaves (hash ‖ account) in order: Recipe.dataRoot. */

@@ -1,0 +1,51 @@
+/* train: rows of a datanet become an adapter with its checkpoints, gradient stores and statements.
+ *
+ * Recipe signed and recorded → seed from a later block → training (lm/trainer.h: any kill resumes to the same bits) → gradient
+ * stores → Training signed and published → MODEL record (flow.h). Run again with the same name, base, rows and
+ * hyper-parameters it gives the model that is there.
+ *
+ * Trees of the Training statement (record/tree.h): checkpoints: u64be epoch ‖ u64be step ‖ adapter hash; steps: the trainer's
+ * 64-byte records; damping, rows and fine roots: poa/store.h. */
+#ifndef LOAM_FLOW_TRAIN_H
+#define LOAM_FLOW_TRAIN_H
+
+#include "flow/ctx.h"
+#include "flow/models.h"
+#include "flow/tuning.h"
+
+#define TRAIN_NAME_MAX 64
+
+struct flow_train {
+    const char *name;            /* of the adapter: a-z A-Z 0-9 - _ . */
+    const char *base;            /* as flow_model_get; NULL: the default base */
+    uint64_t datanet;            /* with files NULL */
+    const char *const *files;    /* JSONL of one's own: a private run, without chain and statements; accounts count from 3 by file */
+    size_t n_files;
+    const char *key;             /* the trainer's; NULL with files */
+    const char *relay;           /* pays the gas; NULL: key */
+    struct lm_hyper hyper;
+    bool again;                  /* private runs: replace a model of that name */
+};
+
+/* *out: the MODEL record with "new": bool, and figures {steps, loss, tokens_per_s, seconds, memory_bytes} of this life. */
+enum loam_status flow_train(struct flow *f, json_t **out, const struct flow_train *q, struct err *err) LOAM_MUST_USE;
+
+/* MODEL records, by name. */
+enum loam_status flow_trained_list(struct node *n, json_t **out, struct err *err) LOAM_MUST_USE;
+enum loam_status flow_trained_get(struct node *n, json_t **out, const char *name, struct err *err) LOAM_MUST_USE;
+
+/* A trained model opened for attribution: by `attribute`, `record` and `validate`. name: the adapter's, or BASE+ADAPTER. */
+struct flow_tuned {
+    json_t *record;
+    struct flow_model *m;
+    struct tuning_rows rows;
+    struct tuned *t;
+    struct gpu *gpu;
+};
+enum loam_status flow_tuned_open(struct flow_tuned *out, struct node *n, const char *name, bool check, struct err *err) LOAM_MUST_USE;
+void flow_tuned_close(struct flow_tuned *t); /* a zeroed one is fine */
+
+/* The compute device by the node's options. */
+enum loam_status flow_gpu_open(struct gpu **out, struct node *n, struct err *err) LOAM_MUST_USE;
+
+#endif

@@ -269,10 +269,10 @@ enum loam_status header_check(const struct header *h, const struct header_rules 
         FAULT("%llu: requests on an OP Stack chain", no);
     const uint8_t *x = h->extra;
     if (t >= f->jovian) {
-        if (h->extra_len != 17 || x[0] != 1 || !be32(x + 1) || !be32(x + 5))
+        if (h->extra_len != 17 || x[0] != 1 || !be32(x + 1))
             FAULT("%llu: extra data is not Jovian's", no);
     } else if (t >= f->holocene) {
-        if (h->extra_len != 9 || x[0] != 0 || !be32(x + 1) || !be32(x + 5))
+        if (h->extra_len != 9 || x[0] != 0 || !be32(x + 1))
             FAULT("%llu: extra data is not Holocene's", no);
     } else if (h->extra_len && no) {
         FAULT("%llu: extra data before Holocene", no);
@@ -343,6 +343,12 @@ enum loam_status header_follows(const struct header *h, const struct header *p, 
     if (!r->anvil && !r->l1 && r->block_time && h->timestamp - p->timestamp != r->block_time)
         return err_set(err, LOAM_ETIMESTAMP, "header %llu: %llu s after its parent, the chain makes one every %llu s", no,
                        (unsigned long long)(h->timestamp - p->timestamp), (unsigned long long)r->block_time);
+    if (r->l1) { /* Yellow Paper (50): at most 1/1024 from the parent's, never under 5000 */
+        uint64_t d = h->gas_limit > p->gas_limit ? h->gas_limit - p->gas_limit : p->gas_limit - h->gas_limit;
+        if (d >= p->gas_limit / 1024 || h->gas_limit < 5000)
+            return err_set(err, LOAM_EFORK, "header %llu: gas limit %llu after %llu", no, (unsigned long long)h->gas_limit,
+                           (unsigned long long)p->gas_limit);
+    }
     if (!r->l1 && r->forks.canyon == FORK_UNKNOWN)
         return LOAM_OK;
     /* anvil follows 6/250, but begins with its configured fee and keeps the lost branch's after anvil_reorg. */

@@ -86,7 +86,7 @@ static enum loam_status sig_of(struct tx *t, const struct rlp f[3], struct err *
     if (t->type == TX_LEGACY) {
         if (t->v == 27 || t->v == 28) {
             t->parity = (uint8_t)(t->v - 27);
-        } else if (t->v >= 35) {
+        } else if (t->v >= 37) { /* 35 and 36 would be chain 0 */
             t->chain_id = (t->v - 35) / 2;
             t->parity = (uint8_t)((t->v - 35) % 2);
         } else {
@@ -178,6 +178,9 @@ enum loam_status tx_decode(struct tx *t, const uint8_t *in, size_t n, struct err
             return err_set(err, LOAM_ERANGE, "transaction: the tip is over the maximum fee");
     }
     }
+    struct u256 cost;
+    if (t->type != TX_DEPOSIT && u256_mul(&cost, t->gas_price, u256_from(t->gas)))
+        return err_set(err, LOAM_ERANGE, "transaction: gas times price is over 256 bits");
     keccak256(t->hash.b, in, n);
     return LOAM_OK;
 }

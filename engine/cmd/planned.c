@@ -7,7 +7,6 @@
 const struct cmd entry_ask = {.noun = "ask", .help = "ask a model; stream its answer", .example = "ask"};
 const struct cmd entry_attribute = {.noun = "attribute", .help = "whose rows an answer came from", .example = "attribute"};
 const struct cmd entry_claim = {.noun = "claim", .help = "take what was settled for an account", .example = "claim"};
-const struct cmd entry_contribute = {.noun = "contribute", .help = "contribute rows to a datanet", .example = "contribute"};
 const struct cmd entry_record = {.noun = "record", .help = "post answers and their attribution as a batch", .example = "record"};
 const struct cmd entry_settle = {.noun = "settle", .help = "settle a batch whose windows have closed", .example = "settle"};
 const struct cmd entry_trace = {.noun = "trace", .help = "walk a payment back to the row behind it", .example = "trace"};

@@ -413,6 +413,18 @@ out:
     return s;
 }
 
+/* What people and scripts are told: the record without what only proofs need. */
+static json_t *told(const json_t *rec) {
+    json_t *o = json_copy((json_t *)rec);
+    if (o) {
+        json_object_del(o, "statement");
+        json_object_del(o, "signature");
+        json_object_del(o, "salt");
+        json_object_del(o, "data_locator");
+    }
+    return o;
+}
+
 static enum loam_status earlier(struct flow *f, json_t **out, const struct rows *r, uint64_t account, uint64_t datanet, struct err *err) {
     uint8_t key[16];
     json_t *rec = NULL;
@@ -428,10 +440,9 @@ static enum loam_status earlier(struct flow *f, json_t **out, const struct rows 
     s = jset(rec, "new", json_false(), err);
     if (!s)
         s = jset(rec, "duplicates", json_integer((json_int_t)(r->twice + r->before)), err);
-    if (s)
-        json_decref(rec);
-    else
-        *out = rec;
+    if (!s && !(*out = told(rec)))
+        s = err_set(err, LOAM_ENOMEM, "no memory");
+    json_decref(rec);
     return s;
 }
 
@@ -499,7 +510,8 @@ enum loam_status flow_contribute(struct flow *f, json_t **out, const char *key, 
     TRY(jset(rec, "new", json_true(), err));
     TRY(jset(rec, "duplicates",
              json_integer(json_integer_value(json_object_get(step, "twice")) + json_integer_value(json_object_get(step, "before"))), err));
-    *out = json_incref(rec);
+    if (!(*out = told(rec)))
+        s = err_set(err, LOAM_ENOMEM, "no memory");
 out:
     json_decref(rec);
     json_decref(step);

@@ -108,6 +108,11 @@ enum loam_status flow_datanet_show(struct flow *f, json_t **out, uint64_t datane
         goto out;
     }
     TRY(contribution_list(f, &mine, datanet, err));
+    for (size_t i = 0; i < json_array_size(mine); i++) { /* what only proofs need is left out */
+        static const char *const drop[] = {"statement", "signature", "salt", "data_locator", "datanet", "tx"};
+        for (size_t k = 0; k < sizeof drop / sizeof *drop; k++)
+            json_object_del(json_array_get(mine, i), drop[k]);
+    }
     TRY(jset(v, "list", json_incref(mine), err));
     *out = json_incref(v);
 out:

@@ -2,8 +2,8 @@
  * light client unless it says otherwise. */
 #include "base/mem.h"
 #include "cmd/private.h"
-#include "net/chain.h"
 #include "node/chain.h"
+#include "node/chain_show.h"
 #include "node/job.h"
 #include "node/keys.h"
 #include "node/outbox.h"
@@ -78,50 +78,12 @@ const struct cmd entry_chain_peers = {.noun = "chain", .verb = "peers", .help = 
 
 static const struct cmd_arg block_args[] = {{"block", CMD_STR, 0, "latest", "number, hash, or latest", NULL}, {NULL}};
 
-static enum loam_status header_of(struct chain *light, const char *word, struct header *h, struct err *err) {
-    struct chain_head head;
-    struct u256 v;
-    struct hash32 hash;
-    if (strcmp(word, "latest") == 0) {
-        enum loam_status s = chain_head(light, &head, err);
-        *h = head.h;
-        return s;
-    }
-    if (strlen(word) == 66 && !hash_parse(&hash, word, NULL))
-        return chain_header_by_hash(light, h, &hash, err);
-    if (u256_parse(&v, word, NULL) || !u256_fits_u64(v))
-        return err_set(err, LOAM_EINVAL, "block: a number, a hash, or latest");
-    return chain_header(light, h, v.w[0], err);
-}
-
 static enum loam_status block(struct cmd_call *c, struct err *err) {
-    struct chain *light;
-    struct header h;
-    char hash[HASH_HEX_MAX], parent[HASH_HEX_MAX], state[HASH_HEX_MAX], receipts[HASH_HEX_MAX], txs[HASH_HEX_MAX], miner[ADDR_HEX_MAX], fee[U256_DEC_MAX];
-    enum loam_status s = node_chain_ready(cmd_node(c), &light, cmd_job(c), err);
+    json_t *o = NULL;
+    enum loam_status s = node_chain_show_block(cmd_node(c), &o, cmd_str(c, "block"), cmd_job(c), err);
     if (!s)
-        s = header_of(light, cmd_str(c, "block"), &h, err);
-    if (s)
-        return s;
-    u256_format(fee, h.base_fee);
-    json_t *list = json_array();
-    struct chain_block b = {0};
-    s = chain_block(light, &b, &h, err);
-    for (size_t i = 0; !s && i < b.count; i++) {
-        char t[HASH_HEX_MAX];
-        json_array_append_new(list, json_pack("{s:s s:b s:I}", "tx", hash_hex(t, &b.tx_hashes[i]), "ok", b.receipts[i].ok, "logs", (json_int_t)b.receipts[i].log_count));
-    }
-    chain_block_clear(&b);
-    if (s) {
-        json_decref(list);
-        return s;
-    }
-    cmd_result(c, json_pack("{s:I s:s s:s s:I s:s s:s s:s s:s s:I s:I s:s s:i s:o}", "number", (json_int_t)h.number, "hash", hash_hex(hash, &h.hash), "parent",
-                            hash_hex(parent, &h.parent), "time_ms", (json_int_t)(h.timestamp * 1000), "state_root", hash_hex(state, &h.state_root),
-                            "transactions_root", hash_hex(txs, &h.tx_root), "receipts_root", hash_hex(receipts, &h.receipts_root), "fee_recipient",
-                            addr_hex(miner, &h.miner), "gas_used", (json_int_t)h.gas_used, "gas_limit", (json_int_t)h.gas_limit, "base_fee_wei", fee,
-                            "header_fields", h.fields, "transactions", list));
-    return LOAM_OK;
+        cmd_result(c, o);
+    return s;
 }
 const struct cmd entry_chain_block = {.noun = "chain",
                                       .verb = "block",
@@ -133,32 +95,14 @@ const struct cmd entry_chain_block = {.noun = "chain",
 static const struct cmd_arg tx_args[] = {{"hash", CMD_HASH, CMD_REQUIRED, NULL, "the transaction's hash", NULL}, {NULL}};
 
 static enum loam_status tx(struct cmd_call *c, struct err *err) {
-    struct chain *light;
+    json_t *o = NULL;
     struct hash32 h;
-    struct chain_receipt r = {0};
-    char hash[HASH_HEX_MAX], bh[HASH_HEX_MAX], created[ADDR_HEX_MAX];
-    enum loam_status s = node_chain_ready(cmd_node(c), &light, cmd_job(c), err);
+    enum loam_status s = hash_parse(&h, cmd_str(c, "hash"), err);
     if (!s)
-        s = hash_parse(&h, cmd_str(c, "hash"), err);
+        s = node_chain_show_tx(cmd_node(c), &o, &h, cmd_job(c), err);
     if (!s)
-        s = chain_receipt(light, &r, &h, err);
-    if (s)
-        return s;
-    json_t *logs = json_array();
-    for (size_t i = 0; i < r.log_count; i++) {
-        char a[ADDR_HEX_MAX], t[HASH_HEX_MAX] = "";
-        if (r.logs[i].topic_count)
-            hash_hex(t, &r.logs[i].topics[0]);
-        json_array_append_new(logs, json_pack("{s:s s:s s:I}", "address", addr_hex(a, &r.logs[i].addr), "topic0", t, "data_bytes", (json_int_t)r.logs[i].data_len));
-    }
-    json_t *o = json_pack("{s:s s:b s:I s:s s:I s:I s:I s:o}", "tx", hash_hex(hash, &r.tx_hash), "ok", r.ok, "block", (json_int_t)r.block, "block_hash",
-                          hash_hex(bh, &r.block_hash), "index", (json_int_t)r.index, "gas_used", (json_int_t)r.gas_used, "blocks_on_top",
-                          (json_int_t)r.depth, "logs", logs);
-    if (o && !addr_is_zero(&r.created))
-        json_object_set_new(o, "created", json_string(addr_hex(created, &r.created)));
-    chain_receipt_clear(&r);
-    cmd_result(c, o);
-    return LOAM_OK;
+        cmd_result(c, o);
+    return s;
 }
 const struct cmd entry_chain_tx = {.noun = "chain",
                                    .verb = "tx",
@@ -177,25 +121,14 @@ static enum loam_status address_of(struct cmd_call *c, const char *word, struct 
 static const struct cmd_arg account_args[] = {{"address", CMD_KEY, CMD_REQUIRED, NULL, "an address, or the name of a key", NULL}, {NULL}};
 
 static enum loam_status account(struct cmd_call *c, struct err *err) {
-    struct chain *light;
+    json_t *o = NULL;
     struct addr20 a;
-    struct account acc;
-    struct chain_head head;
-    char hex[ADDR_HEX_MAX], code[HASH_HEX_MAX], wei[U256_DEC_MAX], bh[HASH_HEX_MAX];
-    enum loam_status s = node_chain_ready(cmd_node(c), &light, cmd_job(c), err);
+    enum loam_status s = address_of(c, cmd_str(c, "address"), &a, err);
     if (!s)
-        s = address_of(c, cmd_str(c, "address"), &a, err);
+        s = node_chain_show_account(cmd_node(c), &o, &a, cmd_job(c), err);
     if (!s)
-        s = chain_head(light, &head, err);
-    if (!s)
-        s = chain_account(light, &acc, &a, &head.h, err);
-    if (s)
-        return s;
-    u256_format(wei, acc.balance);
-    cmd_result(c, json_pack("{s:s s:s s:I s:b s:s s:I s:s s:s}", "address", addr_hex(hex, &a), "balance_wei", wei, "nonce", (json_int_t)acc.nonce, "contract",
-                            !hash_eq(&acc.code_hash, &account_empty_code), "code_hash", hash_hex(code, &acc.code_hash), "at_block",
-                            (json_int_t)head.h.number, "at_hash", hash_hex(bh, &head.h.hash), "known", "proven by eth_getProof against the block's state root"));
-    return LOAM_OK;
+        cmd_result(c, o);
+    return s;
 }
 const struct cmd entry_chain_account = {.noun = "chain",
                                         .verb = "account",
@@ -214,7 +147,7 @@ static enum loam_status storage(struct cmd_call *c, struct err *err) {
     struct u256 v;
     const char *w = cmd_str(c, "address"), *sw = cmd_str(c, "slot");
     char hex[ADDR_HEX_MAX], sh[HASH_HEX_MAX], vh[HASH_HEX_MAX];
-    struct chain *light;
+    struct chain *light; /* waits until reads are possible */
     enum loam_status s = node_chain_ready(cmd_node(c), &light, cmd_job(c), err);
     if (!s)
         s = w[0] == '0' && w[1] == 'x' ? addr_parse(&a, w, err) : node_chain_contract(cmd_node(c), w, &a, err);

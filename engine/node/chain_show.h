@@ -1,0 +1,20 @@
+/* Parts of the chain as JSON for people and scripts, verified by the light client before they are shown. Job threads only.
+ * *out: a new reference. Errors: those of node_chain_ready and of net/chain.h. */
+#ifndef LOAM_NODE_CHAIN_SHOW_H
+#define LOAM_NODE_CHAIN_SHOW_H
+
+#include "record/types.h"
+
+#include <jansson.h>
+
+struct node;
+struct job;
+
+/* block: a number, a hash, or "latest". Header recomputed and linked, transactions and receipts rebuilt to its roots. */
+enum loam_status node_chain_show_block(struct node *n, json_t **out, const char *block, struct job *j, struct err *err) LOAM_MUST_USE;
+/* A transaction's receipt. LOAM_ENOTFOUND while it is in no block. */
+enum loam_status node_chain_show_tx(struct node *n, json_t **out, const struct hash32 *hash, struct job *j, struct err *err) LOAM_MUST_USE;
+/* Balance, nonce, code hash, proven at the newest head. */
+enum loam_status node_chain_show_account(struct node *n, json_t **out, const struct addr20 *a, struct job *j, struct err *err) LOAM_MUST_USE;
+
+#endif

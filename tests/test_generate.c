@@ -220,7 +220,8 @@ static void test_generate(void **st) {
     o.sampler.top_p = 2;
     OK(lm_session_new(&s, en, NULL, 0, &e));
     FAILS(LOAM_ERANGE, lm_generate(&b, en, s, ids.ids, ids.n, &o, &e));
-    FAILS(LOAM_ERANGE, lm_session_new(&s, en, NULL, 100000, &e));
+    struct lm_session *none;
+    FAILS(LOAM_ERANGE, lm_session_new(&none, en, NULL, 100000, &e));
     lm_session_free(s);
     lm_answer_clear(&a);
     buf_clear(&h.text);

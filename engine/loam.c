@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "client.h"
 #include "cmd/cmd.h"
+#include "flow/models.h"
 #include "node/node.h"
 #include "node/socket.h"
 #include "tui/tui.h"
@@ -80,6 +81,8 @@ static enum loam_status open_node(struct node **n, const struct front *f, bool i
         return s;
     }
     s = cmd_attach(*n, err);
+    if (!s)
+        s = flow_attach(*n, err);
     if (s)
         node_close(*n);
     return s;

@@ -4,7 +4,6 @@
 
 #include "base/banned.h"
 
-const struct cmd entry_ask = {.noun = "ask", .help = "ask a model; stream its answer", .example = "ask"};
 const struct cmd entry_attribute = {.noun = "attribute", .help = "whose rows an answer came from", .example = "attribute"};
 const struct cmd entry_claim = {.noun = "claim", .help = "take what was settled for an account", .example = "claim"};
 const struct cmd entry_record = {.noun = "record", .help = "post answers and their attribution as a batch", .example = "record"};

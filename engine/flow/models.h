@@ -25,7 +25,8 @@ struct flow_model {
     const struct lm_adapter *adapter; /* NULL for the base alone */
     uint8_t adapter_hash[32];         /* zeros for the base alone */
     uint64_t model_id;                /* Models' id on the chain, 0: none */
-    struct flow_base *in_base;        /* inside */
+    struct flow_models *owner;        /* inside */
+    struct flow_base *in_base;
     struct flow_adapter *in_adapter;
 };
 

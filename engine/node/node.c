@@ -523,6 +523,15 @@ static void close_leftover(uv_handle_t *h, void *arg) {
         uv_close(h, NULL);
 }
 
+enum loam_status node_at_close(struct node *n, void (*fn)(void *arg), void *arg, struct err *err) {
+    struct at_close *a = mem_alloc(sizeof *a);
+    if (!a)
+        return err_set(err, LOAM_ENOMEM, "no memory for a closing step");
+    *a = (struct at_close){n->p->at_close, fn, arg};
+    n->p->at_close = a;
+    return LOAM_OK;
+}
+
 void node_close(struct node *n) {
     if (!n)
         return;
@@ -531,6 +540,12 @@ void node_close(struct node *n) {
     if (n->jobs) {
         jobs_stop(n);
         jobs_close(n);
+    }
+    while (p->at_close) {
+        struct at_close *a = p->at_close;
+        p->at_close = a->next;
+        a->fn(a->arg);
+        mem_free(a);
     }
     log_hook(NULL, NULL);
     if (n->loop) {

@@ -26,6 +26,7 @@ struct store;
 struct blobs;
 struct chain_service;
 struct api;
+struct flow_models;
 
 struct node {
     char *dir; /* data folder, absolute, no slash at the end */
@@ -42,6 +43,7 @@ struct node {
     struct api *api;       /* node/api.h; NULL when api.listen is empty */
     struct control *control; /* node/socket.h */
     struct node_frontend *front; /* set by cmd_attach; NULL before */
+    struct flow_models *models;  /* flow/models.h; set by flow_attach */
     bool started_by_console; /* ends when nothing is left to do */
     uint64_t started_ms;     /* unix */
     struct node_private *p;
@@ -77,6 +79,8 @@ enum loam_status node_run(struct node *n, struct err *err) LOAM_MUST_USE;
 void node_stop(struct node *n);
 bool node_stopping(struct node *n);
 void node_close(struct node *n);
+/* fn(arg) runs in node_close after the last job has ended and before the store closes, the newest first. Before node_run. */
+enum loam_status node_at_close(struct node *n, void (*fn)(void *arg), void *arg, struct err *err) LOAM_MUST_USE;
 
 /* Runs fn(arg) on the loop thread, soon. Any thread. LOAM_ESTATE once the loop has ended (fn will not run). */
 enum loam_status node_post(struct node *n, void (*fn)(struct node *n, void *arg), void *arg, struct err *err) LOAM_MUST_USE;

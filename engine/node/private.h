@@ -12,7 +12,14 @@ struct post {
     void *arg;
 };
 
+struct at_close {
+    struct at_close *next;
+    void (*fn)(void *arg);
+    void *arg;
+};
+
 struct node_private {
+    struct at_close *at_close;
     uv_loop_t loop;
     uv_mutex_t lock; /* guards posts, ended, holds */
     uv_cond_t cond;

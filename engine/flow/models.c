@@ -1,0 +1,629 @@
+#include "flow/models.h"
+#include "base/clock.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/option.h"
+#include "base/text.h"
+#include "flow/ask.h"
+#include "flow/flow.h"
+#include "lm/gguf.h"
+#include "node/node.h"
+#include "node/topic.h"
+#include "store/store.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/banned.h"
+
+struct flow_base {
+    struct flow_base *next;
+    char *path;
+    struct lm_model *m;
+    unsigned refs;
+    uint64_t used_us;
+    struct flow_engine *idle;
+    unsigned n_idle;
+};
+
+struct flow_adapter {
+    struct flow_adapter *next;
+    struct lm_adapter *a;
+    uint8_t hash[32];
+    unsigned refs; /* models in use and sessions of idle engines */
+    uint64_t used_us;
+};
+
+struct flow_models {
+    struct node *n;
+    uv_mutex_t lock; /* guards everything below; held while a file is opened, so that two never open the same one twice */
+    struct flow_base *bases;
+    struct flow_adapter *adapters;
+};
+
+/* ---- opening and letting go (under the lock) ---- */
+
+static struct flow_adapter *adapter_of(struct flow_models *s, const struct lm_adapter *a) {
+    struct flow_adapter *x = s->adapters;
+    while (x && x->a != a)
+        x = x->next;
+    return x;
+}
+
+static void engine_free(struct flow_models *s, struct flow_engine *e) {
+    struct flow_adapter *a = e->adapter ? adapter_of(s, e->adapter) : NULL;
+    lm_session_free(e->session);
+    lm_engine_free(e->engine);
+    if (a)
+        a->refs--;
+    mem_free(e);
+}
+
+static void base_free(struct flow_models *s, struct flow_base *b) {
+    while (b->idle) {
+        struct flow_engine *e = b->idle;
+        b->idle = e->next;
+        engine_free(s, e);
+    }
+    lm_model_free(b->m);
+    mem_free(b->path);
+    mem_free(b);
+}
+
+/* Closes what nobody uses until fewer than the limits are open. */
+static void trim(struct flow_models *s) {
+    for (;;) {
+        unsigned open = 0;
+        struct flow_base **oldest = NULL;
+        for (struct flow_base **p = &s->bases; *p; p = &(*p)->next) {
+            open++;
+            if (!(*p)->refs && (!oldest || (*p)->used_us < (*oldest)->used_us))
+                oldest = p;
+        }
+        if (open < FLOW_MODELS_OPEN_MAX || !oldest)
+            break;
+        struct flow_base *b = *oldest;
+        *oldest = b->next;
+        base_free(s, b);
+    }
+    for (;;) {
+        unsigned open = 0;
+        struct flow_adapter **oldest = NULL;
+        for (struct flow_adapter **p = &s->adapters; *p; p = &(*p)->next) {
+            open++;
+            if (!(*p)->refs && (!oldest || (*p)->used_us < (*oldest)->used_us))
+                oldest = p;
+        }
+        if (open < FLOW_ADAPTERS_OPEN_MAX || !oldest)
+            break;
+        struct flow_adapter *a = *oldest;
+        *oldest = a->next;
+        lm_adapter_free(a->a);
+        mem_free(a);
+    }
+}
+
+static enum loam_status base_get(struct flow_models *s, struct flow_base **out, const char *path, struct err *err) {
+    for (struct flow_base *b = s->bases; b; b = b->next)
+        if (!strcmp(b->path, path)) {
+            b->refs++;
+            b->used_us = clock_mono_us();
+            *out = b;
+            return LOAM_OK;
+        }
+    trim(s);
+    struct flow_base *b = mem_zalloc(sizeof *b);
+    if (b)
+        b->path = mem_strdup(path);
+    if (!b || !b->path) {
+        mem_free(b);
+        return err_set(err, LOAM_ENOMEM, "no memory for a model");
+    }
+    enum loam_status st = lm_model_open(&b->m, path, err);
+    if (st) {
+        mem_free(b->path);
+        mem_free(b);
+        return st;
+    }
+    b->refs = 1;
+    b->used_us = clock_mono_us();
+    b->next = s->bases;
+    s->bases = b;
+    *out = b;
+    log_info("flow", "model %s opened: %llu million weights", b->m->name, (unsigned long long)(b->m->params / 1000000));
+    return LOAM_OK;
+}
+
+static enum loam_status adapter_get(struct flow_models *s, struct flow_adapter **out, const char *path, const uint8_t hash[32],
+                                    struct err *err) {
+    for (struct flow_adapter *a = s->adapters; a; a = a->next)
+        if (!memcmp(a->hash, hash, 32)) {
+            a->refs++;
+            a->used_us = clock_mono_us();
+            *out = a;
+            return LOAM_OK;
+        }
+    trim(s);
+    struct flow_adapter *a = mem_zalloc(sizeof *a);
+    if (!a)
+        return err_set(err, LOAM_ENOMEM, "no memory for an adapter");
+    enum loam_status st = lm_adapter_load(&a->a, path, err);
+    if (!st) {
+        lm_adapter_hash(a->hash, a->a);
+        if (memcmp(a->hash, hash, 32)) {
+            lm_adapter_free(a->a);
+            st = err_set(err, LOAM_EHASH, "adapter %s is not the one its record names", path);
+        }
+    }
+    if (st) {
+        mem_free(a);
+        return st;
+    }
+    a->refs = 1;
+    a->used_us = clock_mono_us();
+    a->next = s->adapters;
+    s->adapters = a;
+    *out = a;
+    return LOAM_OK;
+}
+
+/* ---- names ---- */
+
+static bool plain_name(const char *name, size_t n) {
+    if (!n || n >= FLOW_MODEL_NAME_MAX || name[0] == '.')
+        return false;
+    for (size_t i = 0; i < n; i++)
+        if (name[i] == '/' || name[i] == '+' || (unsigned char)name[i] < 0x21 || (unsigned char)name[i] == 0x7f)
+            return false;
+    return true;
+}
+
+/* DATA/models/NAME.gguf into a fresh string. */
+static char *file_of(struct node *n, const char *name) {
+    char *rel = mem_printf("models/%s.gguf", name), *path = rel ? node_path(n, rel) : NULL;
+    mem_free(rel);
+    return path;
+}
+
+struct names {
+    char name[64][FLOW_MODEL_NAME_MAX];
+    unsigned n;
+};
+
+/* Base models there are: at most 64 are looked at. */
+static void bases_of(struct node *n, struct names *out) {
+    char *dir = node_path(n, "models");
+    DIR *d = dir ? opendir(dir) : NULL;
+    out->n = 0;
+    for (struct dirent *e; d && (e = readdir(d)) && out->n < 64;) {
+        size_t len = strlen(e->d_name);
+        if (len > 5 && !strcmp(e->d_name + len - 5, ".gguf") && plain_name(e->d_name, len - 5))
+            snprintf(out->name[out->n++], FLOW_MODEL_NAME_MAX, "%.*s", (int)(len - 5), e->d_name);
+    }
+    if (d)
+        closedir(d);
+    mem_free(dir);
+    for (unsigned i = 1; i < out->n; i++) /* by name: readdir has no order */
+        for (unsigned j = i; j && strcmp(out->name[j - 1], out->name[j]) > 0; j--) {
+            char t[FLOW_MODEL_NAME_MAX];
+            memcpy(t, out->name[j], sizeof t);
+            memcpy(out->name[j], out->name[j - 1], sizeof t);
+            memcpy(out->name[j - 1], t, sizeof t);
+        }
+}
+
+/* The MODEL record of an adapter; new reference, or NULL. */
+static json_t *record_of(struct node *n, const char *name) {
+    struct buf b = BUF_INIT(FLOW_JSON_MAX);
+    json_t *r = NULL;
+    if (!store_get(n->store, TABLE_MODEL, name, strlen(name), &b, NULL))
+        r = json_loadb((const char *)b.data, b.len, 0, NULL);
+    buf_clear(&b);
+    return r;
+}
+
+struct newest {
+    char name[FLOW_MODEL_NAME_MAX];
+    json_int_t created;
+};
+
+static bool newer(void *ctx, const struct store_item *it) {
+    struct newest *w = ctx;
+    json_t *r = json_loadb((const char *)it->value, it->vlen, 0, NULL);
+    json_int_t t = json_integer_value(json_object_get(r, "created_ms"));
+    if (json_is_string(json_object_get(r, "adapter_path")) && it->klen < FLOW_MODEL_NAME_MAX && (!w->name[0] || t >= w->created)) {
+        snprintf(w->name, sizeof w->name, "%.*s", (int)it->klen, (const char *)it->key);
+        w->created = t;
+    }
+    json_decref(r);
+    return true;
+}
+
+static enum loam_status default_name(struct node *n, char out[FLOW_MODEL_NAME_MAX], struct err *err) {
+    char opt[OPTION_TEXT_MAX];
+    option_str(n->opt, "model.default", opt);
+    struct newest w = {.name = ""};
+    if (opt[0]) {
+        snprintf(out, FLOW_MODEL_NAME_MAX, "%.*s", FLOW_MODEL_NAME_MAX - 1, opt);
+        return LOAM_OK;
+    }
+    enum loam_status s = store_each(n->store, TABLE_MODEL, &(struct store_range){0}, newer, &w, err);
+    if (s)
+        return s;
+    if (w.name[0]) {
+        memcpy(out, w.name, FLOW_MODEL_NAME_MAX);
+        return LOAM_OK;
+    }
+    struct names *names = mem_alloc(sizeof *names);
+    if (!names)
+        return err_set(err, LOAM_ENOMEM, "no memory for names");
+    bases_of(n, names);
+    if (names->n == 1)
+        memcpy(out, names->name[0], FLOW_MODEL_NAME_MAX);
+    else if (!names->n)
+        s = err_set(err, LOAM_ENOTFOUND, "there is no model yet: `model add FILE.gguf` takes one in");
+    else
+        s = err_set(err, LOAM_ENOTFOUND, "there are %u models; say which with --model (`model list`), or `set model.default NAME`", names->n);
+    mem_free(names);
+    return s;
+}
+
+static enum loam_status unknown(struct node *n, const char *name, struct err *err) {
+    struct names *names = mem_alloc(sizeof *names);
+    char list[256] = "", clean[FLOW_MODEL_NAME_MAX];
+    if (names) {
+        bases_of(n, names);
+        for (unsigned i = 0; i < names->n && i < 8; i++) {
+            size_t at = strlen(list);
+            snprintf(list + at, sizeof list - at, "%s%s", i ? ", " : "", names->name[i]);
+        }
+    }
+    mem_free(names);
+    return err_set(err, LOAM_ENOTFOUND, "there is no model \"%s\"; bases: %s; `model list` shows all",
+                   text_clean_cut(clean, sizeof clean, name, strlen(name)), list[0] ? list : "none");
+}
+
+static enum loam_status resolve(struct flow_models *s, struct flow_model *m, const char *name, struct err *err) {
+    struct node *n = s->n;
+    const char *plus = strchr(name, '+');
+    size_t first = plus ? (size_t)(plus - name) : strlen(name);
+    if (!plain_name(name, first) || (plus && !plain_name(plus + 1, strlen(plus + 1))))
+        return unknown(n, name, err);
+    char base[FLOW_MODEL_NAME_MAX], adapter[FLOW_MODEL_NAME_MAX] = "";
+    snprintf(base, sizeof base, "%.*s", (int)first, name);
+    json_t *rec = record_of(n, plus ? plus + 1 : base);
+    char *path = NULL, *adapter_path = NULL;
+    enum loam_status st = LOAM_OK;
+    if (plus && !rec)
+        return unknown(n, name, err);
+    if (rec) {
+        const char *b = json_string_value(json_object_get(rec, "base")), *bp = json_string_value(json_object_get(rec, "base_path")),
+                   *ap = json_string_value(json_object_get(rec, "adapter_path")),
+                   *ah = json_string_value(json_object_get(rec, "adapter_hash"));
+        snprintf(adapter, sizeof adapter, "%s", plus ? plus + 1 : base);
+        if (!b || !plain_name(b, strlen(b)) || !ap || !ah || hex_decode(m->adapter_hash, 32, ah, NULL))
+            st = err_set(err, LOAM_ESTATE, "the record of model %s has no base, adapter_path or adapter_hash", adapter);
+        else if (plus && strcmp(base, b))
+            st = err_set(err, LOAM_EINVAL, "adapter %s was trained on %s, not on %s", adapter, b, base);
+        if (!st) {
+            snprintf(base, sizeof base, "%s", b);
+            path = file_of(n, base);
+            if (path && !file_exists(path) && bp) {
+                mem_free(path);
+                path = bp[0] == '/' ? mem_strdup(bp) : node_path(n, bp);
+            }
+            adapter_path = ap[0] == '/' ? mem_strdup(ap) : node_path(n, ap);
+            m->model_id = (uint64_t)json_integer_value(json_object_get(rec, "model"));
+            if (!path || !adapter_path)
+                st = err_set(err, LOAM_ENOMEM, "no memory for a path");
+        }
+    } else {
+        path = file_of(n, base);
+        if (!path)
+            st = err_set(err, LOAM_ENOMEM, "no memory for a path");
+        else if (!file_exists(path))
+            st = unknown(n, name, err);
+    }
+    json_decref(rec);
+    if (!st)
+        st = base_get(s, &m->in_base, path, err);
+    if (!st)
+        m->base = m->in_base->m;
+    if (!st && adapter_path)
+        st = adapter_get(s, &m->in_adapter, adapter_path, m->adapter_hash, err);
+    if (!st && adapter_path)
+        m->adapter = m->in_adapter->a;
+    snprintf(m->base_name, sizeof m->base_name, "%s", base);
+    snprintf(m->adapter_name, sizeof m->adapter_name, "%s", adapter);
+    snprintf(m->name, sizeof m->name, "%s", adapter[0] ? adapter : base);
+    mem_free(path);
+    mem_free(adapter_path);
+    return st;
+}
+
+static void let_go(struct flow_model *m) {
+    if (m->in_base) {
+        m->in_base->refs--;
+        m->in_base->used_us = clock_mono_us();
+    }
+    if (m->in_adapter)
+        m->in_adapter->refs--;
+    mem_free(m);
+}
+
+enum loam_status flow_model_get(struct flow_model **out, struct node *n, const char *name, struct err *err) {
+    struct flow_models *s = n->models;
+    char def[FLOW_MODEL_NAME_MAX];
+    *out = NULL;
+    if (!name || !name[0]) {
+        enum loam_status st = default_name(n, def, err);
+        if (st)
+            return st;
+        name = def;
+    }
+    struct flow_model *m = mem_zalloc(sizeof *m);
+    if (!m)
+        return err_set(err, LOAM_ENOMEM, "no memory for a model");
+    uv_mutex_lock(&s->lock);
+    enum loam_status st = resolve(s, m, name, err);
+    if (st)
+        let_go(m);
+    uv_mutex_unlock(&s->lock);
+    if (!st) {
+        *out = m;
+        m->owner = s;
+    }
+    return st;
+}
+
+enum loam_status flow_model_get_path(struct flow_model **out, struct node *n, const char *path, struct err *err) {
+    struct flow_models *s = n->models;
+    struct flow_model *m = mem_zalloc(sizeof *m);
+    *out = NULL;
+    if (!m)
+        return err_set(err, LOAM_ENOMEM, "no memory for a model");
+    uv_mutex_lock(&s->lock);
+    enum loam_status st = base_get(s, &m->in_base, path, err);
+    if (st) {
+        let_go(m);
+    } else {
+        const char *slash = strrchr(path, '/');
+        snprintf(m->name, sizeof m->name, "%.*s", FLOW_MODEL_NAME_MAX - 1, slash ? slash + 1 : path);
+        memcpy(m->base_name, m->name, sizeof m->name);
+        m->base = m->in_base->m;
+        m->owner = s;
+        *out = m;
+    }
+    uv_mutex_unlock(&s->lock);
+    return st;
+}
+
+void flow_model_put(struct flow_model *m) {
+    if (!m)
+        return;
+    struct flow_models *s = m->owner;
+    uv_mutex_lock(&s->lock);
+    let_go(m);
+    uv_mutex_unlock(&s->lock);
+}
+
+/* ---- engines ---- */
+
+static void engine_yield(void *arg) {
+    struct flow_engine *e = arg;
+    if (e->yield)
+        e->yield(e->yield_ctx);
+}
+
+enum loam_status flow_engine_take(struct flow_engine **out, struct node *n, struct flow_model *m, enum lm_act act, struct err *err) {
+    struct flow_models *s = n->models;
+    struct flow_base *b = m->in_base;
+    *out = NULL;
+    uv_mutex_lock(&s->lock);
+    struct flow_engine **best = NULL;
+    for (struct flow_engine **p = &b->idle; *p; p = &(*p)->next)
+        if ((*p)->act == act && (!best || (*p)->adapter == m->adapter))
+            best = p;
+    struct flow_engine *e = best ? *best : NULL;
+    if (e) {
+        *best = e->next;
+        b->n_idle--;
+        if (e->adapter != m->adapter) {
+            struct flow_adapter *a = e->adapter ? adapter_of(s, e->adapter) : NULL;
+            lm_session_free(e->session);
+            e->session = NULL;
+            e->adapter = NULL;
+            if (a)
+                a->refs--;
+        }
+    }
+    uv_mutex_unlock(&s->lock);
+    enum loam_status st = LOAM_OK;
+    if (!e) {
+        char backend[OPTION_TEXT_MAX];
+        option_str(n->opt, "compute.backend", backend);
+        e = mem_zalloc(sizeof *e);
+        if (!e)
+            return err_set(err, LOAM_ENOMEM, "no memory for an engine");
+        e->act = act;
+        struct lm_engine_opt o = {.act = act,
+                                  .threads = (unsigned)option_uint(n->opt, "compute.threads"),
+                                  .backend = !strcmp(backend, "ref") ? "ref" : NULL,
+                                  .kv_bytes_max = option_uint(n->opt, "model.cache"),
+                                  .yield = engine_yield,
+                                  .yield_ctx = e};
+        st = lm_engine_new(&e->engine, m->base, &o, err);
+    }
+    if (!st && !e->session)
+        st = lm_session_new(&e->session, e->engine, m->adapter, 0, err);
+    uv_mutex_lock(&s->lock);
+    if (st) {
+        engine_free(s, e);
+    } else {
+        if (m->in_adapter && e->adapter != m->adapter)
+            m->in_adapter->refs++;
+        e->adapter = m->adapter;
+        *out = e;
+    }
+    uv_mutex_unlock(&s->lock);
+    return st;
+}
+
+void flow_engine_give(struct flow_model *m, struct flow_engine *e) {
+    if (!e)
+        return;
+    struct flow_models *s = m->owner;
+    struct flow_base *b = m->in_base;
+    e->yield = NULL;
+    uv_mutex_lock(&s->lock);
+    e->next = b->idle;
+    b->idle = e;
+    if (++b->n_idle > FLOW_ENGINES_IDLE_MAX) {
+        struct flow_engine **p = &b->idle;
+        while ((*p)->next)
+            p = &(*p)->next;
+        struct flow_engine *last = *p;
+        *p = NULL;
+        b->n_idle--;
+        engine_free(s, last);
+    }
+    uv_mutex_unlock(&s->lock);
+}
+
+/* ---- lists ---- */
+
+static json_t *base_json(struct node *n, const char *name) {
+    struct gguf g;
+    struct err e;
+    char *path = file_of(n, name);
+    json_t *o = json_pack("{s:s s:s s:b}", "name", name, "kind", "base", "served", false);
+    if (o && path && !gguf_open(&g, path, &e)) {
+        uint64_t params = 0, bytes = 0, by_type[64] = {0}, most = 0;
+        uint32_t type = 0;
+        for (uint64_t i = 0; i < g.n_tensors; i++) {
+            const struct gguf_tensor *t = &g.tensors[i];
+            params += t->ne[0] * t->ne[1] * t->ne[2] * t->ne[3];
+            bytes += t->bytes;
+            if (t->type < 64 && (by_type[t->type] += t->bytes) > most) {
+                most = by_type[t->type];
+                type = t->type;
+            }
+        }
+        json_object_set_new(o, "file", json_string(path));
+        json_object_set_new(o, "parameters", json_integer((json_int_t)params));
+        json_object_set_new(o, "bytes", json_integer((json_int_t)bytes));
+        json_object_set_new(o, "quant", json_string(gpu_type_name(type)));
+        gguf_clear(&g);
+    } else if (o && path) {
+        json_object_set_new(o, "file", json_string(path));
+        json_object_set_new(o, "error", json_string(e.text));
+    }
+    mem_free(path);
+    return o;
+}
+
+static bool add_adapter(void *ctx, const struct store_item *it) {
+    json_t *r = json_loadb((const char *)it->value, it->vlen, 0, NULL);
+    const char *base = json_string_value(json_object_get(r, "base")), *hash = json_string_value(json_object_get(r, "adapter_hash"));
+    if (base && hash && json_is_string(json_object_get(r, "adapter_path")))
+        json_array_append_new(ctx, json_pack("{s:s% s:s s:s s:s s:I s:I s:I s:O* s:b}", "name", (const char *)it->key, it->klen, "kind", "adapter",
+                                             "base", base, "hash", hash, "id", json_integer_value(json_object_get(r, "model")), "datanet",
+                                             json_integer_value(json_object_get(r, "datanet")), "rows",
+                                             json_integer_value(json_object_get(r, "rows")), "loss", json_object_get(r, "loss"), "served", false));
+    json_decref(r);
+    return true;
+}
+
+json_t *flow_model_list(struct node *n) {
+    struct names *names = mem_alloc(sizeof *names);
+    json_t *list = json_array();
+    if (names && list) {
+        bases_of(n, names);
+        for (unsigned i = 0; i < names->n; i++)
+            json_array_append_new(list, base_json(n, names->name[i]));
+        (void)!store_each(n->store, TABLE_MODEL, &(struct store_range){0}, add_adapter, list, NULL);
+    }
+    mem_free(names);
+    topic_set(n, "models", json_pack("{s:O}", "list", list));
+    return list;
+}
+
+enum loam_status flow_model_add(struct node *n, const char *path, const char *name, struct err *err) {
+    char own[FLOW_MODEL_NAME_MAX];
+    if (!name) {
+        const char *slash = strrchr(path, '/');
+        slash = slash ? slash + 1 : path;
+        size_t len = strlen(slash);
+        len -= len > 5 && !strcmp(slash + len - 5, ".gguf") ? 5 : 0;
+        snprintf(own, sizeof own, "%.*s", (int)(len < sizeof own ? len : sizeof own - 1), slash);
+        name = own;
+    }
+    if (!plain_name(name, strlen(name)))
+        return err_set(err, LOAM_EINVAL, "a model's name has no spaces, '/' or '+', does not begin with '.', and is shorter than %d", FLOW_MODEL_NAME_MAX);
+    json_t *rec = record_of(n, name);
+    char *to = file_of(n, name), *dir = node_path(n, "models");
+    struct lm_model *m = NULL;
+    enum loam_status s = to && dir ? LOAM_OK : err_set(err, LOAM_ENOMEM, "no memory for a path");
+    if (!s && (rec || file_exists(to)))
+        s = err_set(err, LOAM_EEXIST, "there is a model %s already", name);
+    if (!s)
+        s = lm_model_open(&m, path, err);
+    lm_model_free(m);
+    if (!s)
+        s = file_mkdirs(dir, err);
+    if (!s && link(path, to) != 0) { /* another disk, or a file that may not be linked: a copy */
+        struct file_map map;
+        s = file_map(&map, path, err);
+        if (!s) {
+            s = file_write(to, map.data, map.len, 0600, err);
+            file_unmap(&map);
+        }
+    }
+    json_decref(rec);
+    mem_free(to);
+    mem_free(dir);
+    if (!s)
+        json_decref(flow_model_list(n));
+    return s;
+}
+
+/* ---- the service ---- */
+
+static void close_all(void *arg) {
+    struct flow_models *s = arg;
+    while (s->bases) {
+        struct flow_base *b = s->bases;
+        s->bases = b->next;
+        base_free(s, b);
+    }
+    while (s->adapters) {
+        struct flow_adapter *a = s->adapters;
+        s->adapters = a->next;
+        lm_adapter_free(a->a);
+        mem_free(a);
+    }
+    s->n->models = NULL;
+    uv_mutex_destroy(&s->lock);
+    mem_free(s);
+}
+
+enum loam_status flow_attach(struct node *n, struct err *err) {
+    struct flow_models *s = mem_zalloc(sizeof *s);
+    if (!s)
+        return err_set(err, LOAM_ENOMEM, "no memory for the models");
+    s->n = n;
+    uv_mutex_init(&s->lock);
+    enum loam_status st = node_at_close(n, close_all, s, err);
+    if (st) {
+        uv_mutex_destroy(&s->lock);
+        mem_free(s);
+        return st;
+    }
+    n->models = s;
+    json_decref(flow_model_list(n));
+    return flow_serve(n, err);
+}

@@ -2,6 +2,7 @@
  * the reference equals its committed golden vectors and plain mathematics. */
 #include "tests/test.h"
 
+#include "base/bytes.h"
 #include "base/keccak.h"
 #include "base/mem.h"
 #include "gpu/arith.h"
@@ -776,12 +777,138 @@ static void test_gradients(void **state) {
     }
 }
 
+/* ---------------------------------------------------------------- golden vectors
+ * keccak-256 of the reference's output for inputs that this function of (name, index) gives. They freeze arith-1: a
+ * digest that changes is a new arithmetic and needs a new name. To print them: LOAM_GOLDEN=1 tests/test_gpu. */
+static const struct {
+    const char *name, *digest;
+} golden[] = {
+    {"", ""},
+#include "tests/gpu_golden.def"
+};
+
+static void golden_check(const char *name, const void *p, size_t n) {
+    uint8_t d[32];
+    char hex[65];
+    keccak256(d, p, n);
+    hex_encode(hex, d, 32);
+    if (getenv("LOAM_GOLDEN")) {
+        printf("    {\"%s\", \"%s\"},\n", name, hex);
+        return;
+    }
+    for (size_t i = 0; i < sizeof golden / sizeof golden[0]; i++)
+        if (!strcmp(golden[i].name, name)) {
+            if (strcmp(golden[i].digest, hex))
+                fail_msg("%s: the reference gives %s, arith-1 is %s", name, hex, golden[i].digest);
+            return;
+        }
+    fail_msg("no golden vector for %s", name);
+}
+
+static void test_golden(void **state) {
+    struct err e;
+    seed = 1000000; /* inputs do not depend on the tests before */
+    enum { T = 5, N = 37, K = 256, R = 6 };
+    static const uint32_t types[] = {0, 1, 2, 3, 6, 7, 8, 12, 13, 14, 30};
+    float *x = numbers((size_t)T * K), *y = numbers((size_t)T * K), *z = numbers((size_t)T * K), *v = numbers((size_t)T * K);
+    int8_t q[T * K];
+    float qd[T * K / 32], qs[T * K / 32];
+    struct gpu_q8 q8 = {T, K, q, qd, qs};
+    OK(ref->ops->quant(ref, &q8, x, K, &e));
+    golden_check("quant q", q, sizeof q);
+    golden_check("quant d", qd, sizeof qd);
+    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
+        char name[64];
+        struct gpu_weight w = weight(types[i], N, K);
+        struct gpu_out o = {y, N, &w};
+        OK(ref->ops->matmul(ref, &o, 1, x, K, T, &e));
+        snprintf(name, sizeof name, "matmul %s", gpu_type_name(types[i]));
+        golden_check(name, y, (size_t)T * N * 4);
+        OK(ref->ops->matmul_dx(ref, z, K, y, N, T, &w, GPU_SET, &e));
+        snprintf(name, sizeof name, "matmul_dx %s", gpu_type_name(types[i]));
+        golden_check(name, z, (size_t)T * K * 4);
+        if (gpu_type_quantised(types[i])) {
+            OK(ref->ops->matmul_q8(ref, &o, 1, &q8, &e));
+            snprintf(name, sizeof name, "matmul_q8 %s", gpu_type_name(types[i]));
+            golden_check(name, y, (size_t)T * N * 4);
+        }
+        free_weight(&w);
+    }
+    float *w = numbers(K), r[T], nll[T];
+    OK(ref->ops->rmsnorm(ref, y, r, x, w, T, K, 1e-5f, &e));
+    golden_check("rmsnorm", y, (size_t)T * K * 4);
+    OK(ref->ops->rmsnorm_dx(ref, z, y, x, r, w, T, K, false, &e));
+    golden_check("rmsnorm_dx", z, (size_t)T * K * 4);
+    for (enum gpu_act act = GPU_SILU; act <= GPU_GELU_TANH; act++) {
+        OK(ref->ops->glu(ref, y, x, z, T * K, act, &e));
+        golden_check(act ? "glu gelu" : "glu silu", y, (size_t)T * K * 4);
+        OK(ref->ops->glu_dx(ref, y, v, z, x, z, T * K, act, &e));
+        golden_check(act ? "glu_dx gelu" : "glu_dx silu", y, (size_t)T * K * 4);
+    }
+    double freq[32];
+    float ct[100 * 32], st[100 * 32];
+    uint32_t pos[T] = {0, 99, 7, 50, 3}, target[T] = {0, 255, 31, 32, 33};
+    gpu_rope_freqs(freq, 64, 100000.0);
+    gpu_rope_table(ct, st, 100, 64, freq);
+    golden_check("rope table", ct, sizeof ct);
+    memcpy(y, x, (size_t)T * K * 4);
+    OK(ref->ops->rope(ref, y, K, T, 4, 64, 64, ct, st, pos, GPU_ROPE_NORM, false, &e));
+    golden_check("rope norm", y, (size_t)T * K * 4);
+    OK(ref->ops->rope(ref, y, K, T, 4, 64, 64, ct, st, pos, GPU_ROPE_NEOX, true, &e));
+    golden_check("rope neox inverse", y, (size_t)T * K * 4);
+    memcpy(y, x, (size_t)T * K * 4);
+    OK(ref->ops->xent(ref, nll, y, K, T, K, target, true, &e));
+    golden_check("xent loss", nll, sizeof nll);
+    golden_check("xent gradient", y, (size_t)T * K * 4);
+    OK(ref->ops->sumsq(ref, r, x, T * K, &e));
+    golden_check("sumsq", r, 4);
+    struct gpu_adamw how = {1e-3f, 0.9f, 0.999f, 1e-8f, 0.01f, 0, 0, 0.25f};
+    gpu_adamw_correct(&how, 7);
+    memset(v, 0, (size_t)T * K * 4);
+    for (int i = 0; i < 3; i++)
+        OK(ref->ops->adamw(ref, y, z, v, x, T * K, &how, &e));
+    golden_check("adamw", y, (size_t)T * K * 4);
+    uint32_t key[2] = {1, 2};
+    OK(ref->ops->dropout(ref, y, x, T * K, 0.1f, key, 5, &e));
+    golden_check("dropout", y, (size_t)T * K * 4);
+    /* attention: 40 tokens in two segments, 4 heads over 2 of size 8, twice x's length of numbers */
+    enum { S = 40, H = 4, G = 2, D = 8 };
+    struct gpu_attn a = {H, G, D, 0.35355339f, 0};
+    uint32_t seg[3] = {0, 33, S};
+    float *qq = numbers(S * H * D), *kk = numbers(S * G * D), *vv = numbers(S * G * D), *go = numbers(S * H * D);
+    float *oo = numbers(S * H * D), *dq = numbers(S * H * D), *dk = numbers(S * G * D), *dv = numbers(S * G * D);
+    float mm[S * H], ll[S * H];
+    OK(ref->ops->attn(ref, oo, mm, ll, qq, kk, vv, &a, seg, 2, &e));
+    golden_check("attn", oo, S * H * D * 4);
+    OK(ref->ops->attn_dx(ref, dq, dk, dv, go, oo, mm, ll, qq, kk, vv, &a, seg, 2, &e));
+    golden_check("attn_dx dq", dq, S * H * D * 4);
+    golden_check("attn_dx dk", dk, S * G * D * 4);
+    golden_check("attn_dx dv", dv, S * G * D * 4);
+    struct kv s = {.a = a};
+    struct gpu_kv_item it = {kv_pages(&s, 1), 0, 0, 0, S};
+    OK(ref->ops->kv_store(ref, kk, vv, G * D, &a, &it, 1, &e));
+    OK(ref->ops->attn_kv(ref, oo, H * D, qq, H * D, &a, &it, 1, &e));
+    golden_check("attn_kv", oo, S * H * D * 4);
+    mem_free(it.pages[0]);
+    mem_free((void *)(uintptr_t)it.pages);
+    float *rank_a = numbers((size_t)R * K), *rank_b = numbers((size_t)R * N), *at = numbers((size_t)K * 16), *bt = numbers((size_t)R * 48);
+    gpu_lora_pack(at, bt, rank_a, rank_b, R, N, K);
+    struct gpu_lora lora = {R, N, K, 2.0f, at, bt};
+    memset(y, 0, (size_t)T * N * 4);
+    OK(ref->ops->lora(ref, y, N, x, K, T, &lora, 1, NULL, &e));
+    golden_check("lora", y, (size_t)T * N * 4);
+    float *fs[] = {x, y, z, v, w, qq, kk, vv, go, oo, dq, dk, dv, rank_a, rank_b, at, bt};
+    for (size_t i = 0; i < sizeof fs / sizeof fs[0]; i++)
+        mem_free(fs[i]);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_functions), cmocka_unit_test(test_refused),   cmocka_unit_test(test_cancel),
         cmocka_unit_test(test_products),  cmocka_unit_test(test_gemm),      cmocka_unit_test(test_lora),
         cmocka_unit_test(test_rows),      cmocka_unit_test(test_rope),      cmocka_unit_test(test_attention),
         cmocka_unit_test(test_kv),        cmocka_unit_test(test_integers),  cmocka_unit_test(test_gradients),
+        cmocka_unit_test(test_golden),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -139,7 +139,7 @@ static enum loam_status unknown(const char *noun, const char *verb, struct err *
         }
         noun_known = noun_known || strcmp(c->noun, noun) == 0;
     }
-    if (near)
+    if (near && (verb || !noun_known))
         return err_set(err, LOAM_ENOTFOUND, "no command \"%s\"; do you mean \"%s%s%s\"?", shown, near->noun, near->verb ? " " : "", near->verb ? near->verb : "");
     if (noun_known)
         return err_set(err, LOAM_ENOTFOUND, "no command \"%s\"; `help %s` shows what %s can do", shown, noun, noun);

@@ -8,6 +8,7 @@
 #include "flow/ask.h"
 #include "flow/flow.h"
 #include "lm/gguf.h"
+#include "lm/template.h"
 #include "node/node.h"
 #include "node/topic.h"
 #include "store/store.h"
@@ -591,6 +592,46 @@ enum loam_status flow_model_add(struct node *n, const char *path, const char *na
     return s;
 }
 
+static json_t *hex(const uint8_t h[32]) {
+    char t[67] = "0x";
+    hex_encode(t + 2, h, 32);
+    return json_string(t);
+}
+
+enum loam_status flow_model_info(json_t **out, struct node *n, const char *name, struct err *err) {
+    struct flow_model *m;
+    struct lm_hashes h;
+    *out = NULL;
+    enum loam_status s = flow_model_get(&m, n, name, err);
+    if (s)
+        return s;
+    s = lm_model_hashes(&h, m->base, err);
+    if (!s) {
+        const struct lm_config *k = &m->base->config;
+        json_t *o = json_pack("{s:s s:s s:s s:s s:I s:I s:I s:I s:I s:I s:I s:I s:I s:I s:f s:s s:s s:s s:b}", "name", m->name, "base", m->base_name, "title",
+                              m->base->name, "architecture", k->arch, "parameters", (json_int_t)m->base->params, "bytes", (json_int_t)m->base->bytes,
+                              "layers", (json_int_t)k->L, "width", (json_int_t)k->C, "heads", (json_int_t)k->H, "kv_heads", (json_int_t)k->G, "head_size",
+                              (json_int_t)k->D, "ffn", (json_int_t)k->F, "vocabulary", (json_int_t)k->V, "context", (json_int_t)k->context, "rope_base",
+                              k->rope_base, "quant", gpu_type_name(m->base->layers[0].w[LM_Q].type), "tokenizer", lm_tokenizer_kind(m->base->tokenizer),
+                              "template", m->base->tmpl ? lm_template_name(m->base->tmpl) : "none", "q8", m->base->quantised);
+        if (o) {
+            json_object_set_new(o, "base_hash", hex(h.base));
+            json_object_set_new(o, "tokenizer_hash", hex(h.tokenizer));
+            json_object_set_new(o, "template_hash", hex(h.tmpl));
+        }
+        if (o && m->adapter) {
+            json_object_set_new(o, "adapter", json_string(m->adapter_name));
+            json_object_set_new(o, "adapter_hash", hex(m->adapter_hash));
+            json_object_set_new(o, "rank", json_integer(m->adapter->rank));
+            json_object_set_new(o, "model", json_integer((json_int_t)m->model_id));
+        }
+        *out = o;
+        if (!o)
+            s = err_set(err, LOAM_ENOMEM, "no memory for what is known of a model");
+    }
+    flow_model_put(m);
+    return s;
+}
 /* ---- the service ---- */
 
 static void close_all(void *arg) {

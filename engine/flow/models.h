@@ -53,6 +53,8 @@ void flow_engine_give(struct flow_model *m, struct flow_engine *e);
 
 /* [{name, kind:"base"|"adapter", file, base, parameters, bytes, quant, …}], new reference; also sets the models topic. */
 json_t *flow_model_list(struct node *n);
+/* All about one model, with the hashes that name it (the first call reads all its weights); new reference. */
+enum loam_status flow_model_info(json_t **out, struct node *n, const char *name, struct err *err) LOAM_MUST_USE;
 /* Puts a GGUF file into DATA/models as name (NULL: the file's own name): linked where possible, else copied; checked by
  * opening it first. LOAM_EEXIST. */
 enum loam_status flow_model_add(struct node *n, const char *path, const char *name, struct err *err) LOAM_MUST_USE;

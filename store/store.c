@@ -427,7 +427,8 @@ enum loam_status store_has(struct store *s, enum store_table t, const void *key,
  * before it: the first key behind the prefix, then one back. */
 static int seek_last(MDB_cursor *cur, const uint8_t *prefix, size_t plen, MDB_val *k, MDB_val *v) {
     uint8_t next[STORE_KEY_MAX];
-    memcpy(next, prefix, plen);
+    if (plen)
+        memcpy(next, prefix, plen);
     while (plen && next[plen - 1] == 0xff)
         plen--;
     if (!plen)

@@ -368,7 +368,7 @@ static void scores(void **state) {
         for (uint32_t c = 0; c < 2; c++)
             for (uint32_t l = 0; l < L; l++) {
                 OK(poa_score_part(&dot, &shift, both, 2, &q, c, l, i, &e));
-                sum += shift >= 0 ? (__int128)dot << shift : (__int128)dot >> -shift;
+                sum += shift >= 0 ? (__int128)dot * ((__int128)1 << shift) : (__int128)dot >> -shift;
                 real += ldexp((double)dot, q.e[c * L + l] + s[c].t[l].e_h + s[c].weight_log2);
             }
         assert_true(sum == score[i]);

@@ -142,7 +142,7 @@ static double nearest(double x) {
 static int8_t shrink(int32_t v, uint32_t x) {
     if (!x)
         return (int8_t)v;
-    int64_t q = (int64_t)v >> x, rest = (int64_t)v - (q << x), half = 1ll << (x - 1);
+    int64_t q = (int64_t)v >> x, rest = (int64_t)v - q * (1ll << x), half = 1ll << (x - 1);
     q += rest > half || (rest == half && (q & 1));
     return (int8_t)q;
 }

@@ -171,10 +171,8 @@ static bool in_choices(const char *choices, const char *s) {
 static enum loam_status check_range(const struct cmd_arg *a, double v, const char *shown, struct err *err) {
     if (!a->range || a->type == CMD_CHOICE)
         return LOAM_OK;
-    char *end;
-    double min = strtod(a->range, &end), max = INFINITY;
-    if (end[0] == '.' && end[1] == '.' && end[2])
-        max = strtod(end + 2, NULL);
+    const char *dots = strstr(a->range, ".."); /* strtod would take "1." of "1..256" */
+    double min = strtod(a->range, NULL), max = dots && dots[2] ? strtod(dots + 2, NULL) : INFINITY;
     if (v < min || v > max)
         return err_set(err, LOAM_ERANGE, "%s: %s is not in %s", a->name, shown, a->range);
     return LOAM_OK;

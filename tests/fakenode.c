@@ -267,7 +267,10 @@ static void command(struct fake *f, struct fake_client *c, json_int_t id, json_t
     f->runs++;
     snprintf(f->last_line, sizeof f->last_line, "%s", line);
     if (!strncmp(line, "ask ", 4)) {
-        ask(f, strrchr(line, '\n') ? line + 4 : line + 4);
+        char *q = line + 4;
+        if (!strncmp(q, "--model ", 8))
+            q += 8 + strcspn(q + 8, " ") + 1;
+        ask(f, q);
         result(c, id, done(5));
     } else if (!strncmp(line, "attribute ", 10)) {
         fake_topic(f, "attribution", attribution());

@@ -19,6 +19,26 @@ uint64_t vt_now_us(void) {
     return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
 }
 
+#define ALIVE_MAX 16
+static pid_t alive[ALIVE_MAX]; /* 0: free */
+
+static void note(pid_t from, pid_t to) {
+    for (int i = 0; i < ALIVE_MAX; i++)
+        if (alive[i] == from) {
+            alive[i] = to;
+            return;
+        }
+}
+
+void vt_kill_all(void) {
+    for (int i = 0; i < ALIVE_MAX; i++)
+        if (alive[i]) {
+            kill(alive[i], SIGKILL);
+            waitpid(alive[i], NULL, 0);
+            alive[i] = 0;
+        }
+}
+
 void vt_start(struct vt *v, int rows, int cols, struct fake *fake, int (*child)(void *arg), void *arg) {
     struct winsize ws = {(unsigned short)rows, (unsigned short)cols, 0, 0};
     *v = (struct vt){.rows = rows, .cols = cols, .fake = fake, .answer = true};
@@ -40,6 +60,7 @@ void vt_start(struct vt *v, int rows, int cols, struct fake *fake, int (*child)(
                 signal(s, SIG_DFL);
         _exit(child(arg));
     }
+    note(0, v->pid);
     fcntl(v->fd, F_SETFL, O_NONBLOCK);
     fcntl(v->fd, F_SETFD, FD_CLOEXEC);
     v->term = vterm_new(rows, cols);
@@ -107,8 +128,10 @@ void vt_row(struct vt *v, int y, char *out, size_t cap) {
         vterm_screen_get_cell(v->screen, (VTermPos){y, x}, &c);
         if (c.chars[0] == (uint32_t)-1)
             continue;
-        for (int i = 0; i < VTERM_MAX_CHARS_PER_CELL && (c.chars[i] || !i); i++)
-            n += put(out + n, c.chars[i] ? c.chars[i] : ' ');
+        if (!c.chars[0]) /* never written: the rest of the array is not set */
+            out[n++] = ' ';
+        for (int i = 0; i < VTERM_MAX_CHARS_PER_CELL && c.chars[0] && c.chars[i]; i++)
+            n += put(out + n, c.chars[i]);
         if (c.chars[0] && c.chars[0] != ' ')
             keep = n;
     }
@@ -199,6 +222,7 @@ int vt_exit(struct vt *v) {
     while (v->pid) {
         vt_pump(v, 10);
         if (waitpid(v->pid, &v->status, WNOHANG) == v->pid) {
+            note(v->pid, 0);
             v->pid = 0;
             while (!v->dead && vt_pump(v, 0) > 0) {
             }
@@ -218,6 +242,7 @@ void vt_end(struct vt *v) {
     if (v->pid) {
         kill(v->pid, SIGKILL);
         waitpid(v->pid, &v->status, 0);
+        note(v->pid, 0);
     }
     close(v->fd);
     vterm_free(v->term);

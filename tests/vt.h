@@ -38,6 +38,7 @@ void vt_quiet(struct vt *v, int ms);                        /* until nothing cam
 int vt_exit(struct vt *v);                                  /* waits for the end; exit status, or -signal */
 bool vt_raw_has(struct vt *v, const char *bytes);
 void vt_end(struct vt *v);                                  /* kills what still runs; frees */
+void vt_kill_all(void);                                      /* what a failed test left running */
 uint64_t vt_now_us(void);
 
 #define VT_LIMIT_MS 10000

@@ -187,14 +187,18 @@ bool key_feed(struct keydec *d, struct key *k, uint8_t b) {
     }
     if (b < 0x80) {
         d->n = 0;
-        return plain(d, k, b, 0);
+        return plain(d, k, b, 0); /* also after a character that was broken off */
     }
     uint32_t cp;
     size_t used = utf8_decode(&cp, d->buf, d->n);
     if (used)
         return done(d, k, text_width(cp) >= 0 ? cp : 0, 0);
-    if (d->n >= 4 || (d->buf[0] & 0xc0) != 0xc0 || (d->n > 1 && (b & 0xc0) != 0x80))
+    if (d->n >= 4 || (d->buf[0] & 0xc0) != 0xc0)
         return done(d, k, 0, 0);
+    if (d->n > 1 && (b & 0xc0) != 0x80) { /* broken off: what breaks it off is a key of its own */
+        d->n = 0;
+        return key_feed(d, k, b);
+    }
     return false;
 }
 

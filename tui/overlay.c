@@ -14,6 +14,8 @@
 void overlay_open(struct tui *t, enum overlay o) {
     if (o == OV_HELP)
         t->help_top = 0;
+    if (o == OV_OUTPUT)
+        t->status[0] = 0; /* "... under way" is no longer true */
     t->over = o;
     tui_dirty(t);
 }

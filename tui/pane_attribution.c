@@ -81,7 +81,7 @@ static unsigned row_style(const json_t *r) {
 static const struct column rows[] = {
     {"#", "rank", COL_COUNT, 3, false, 0},          {"share", "share_ppm", COL_PPM, 6, false, 1},
     {"from", "name", COL_TEXT, 10, false, 1},       {"row", "row", COL_COUNT, 5, false, 4},
-    {"score", "score", COL_TEXT, 10, false, 3},     {"text", "text", COL_TEXT, 12, true, 2},
+    {"score", "score", COL_TEXT, 10, false, 3},     {"text", "text", COL_TEXT, 36, true, 2},
     {"datanet", "datanet", COL_TEXT, 8, false, 6},  {"hash", "hash", COL_HASH, 14, false, 7},
 };
 static const struct column people[] = {

@@ -2,6 +2,7 @@
 #include "tui/app.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/banned.h"
@@ -23,9 +24,7 @@ static int head(struct tui *t, const struct view *v, bool small) {
     x = pane_pair(v, y, x, "id", ST_NORMAL, "%lld", (long long)jint(c, "chain_id", 0));
     x += view_text(v, y, x, jbool(c, "ok") ? ST_GOOD : ST_BAD, jbool(c, "ok") ? "ok" : "NOT OK") + 2;
     if (*jstr(c, "base_fee_wei")) {
-        char fee[64];
-        fmt_wei(fee, sizeof fee, jstr(c, "base_fee_wei"));
-        x = pane_pair(v, y, x, "base fee", ST_NORMAL, "%s", fee);
+        x = pane_pair(v, y, x, "base fee", ST_NORMAL, "%.4g gwei", strtod(jstr(c, "base_fee_wei"), NULL) / 1e9);
     }
     if (jint(c, "evidence", 0))
         pane_pair(v, y, x, "evidence", ST_BAD, "%lld", (long long)jint(c, "evidence", 0));
@@ -43,11 +42,13 @@ static int head(struct tui *t, const struct view *v, bool small) {
         view_right(v, y, 11, 9, ST_TITLE, n);
         x = 21 + view_text(v, y, 21, known_style(jstr(h, "known")), jstr(h, "known")) + 1;
         if (!small) {
-            fmt_hash(hash, sizeof hash, jstr(h, "hash"));
+            x = x < 31 ? 31 : x;
             fmt_clock(when, sizeof when, jint(h, "time_ms", 0));
-            x = x < 34 ? 34 : x;
-            x += view_text(v, y, x, ST_NORMAL, hash) + 1;
             x += view_text(v, y, x, ST_SOFT, when) + 1;
+            if (v->w >= 100) { /* how it is known says more than its hash */
+                fmt_hash(hash, sizeof hash, jstr(h, "hash"));
+                x += view_text(v, y, x, ST_NORMAL, hash) + 1;
+            }
             view_text(v, y, x, ST_SOFT, jstr(h, "how"));
         }
         y++;

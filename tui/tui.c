@@ -112,9 +112,9 @@ static void draw_bottom(struct tui *t, const struct view *v) {
         static const struct {
             enum action a;
             const char *say;
-        } hint[] = {{ACT_HELP, "help"},   {ACT_PROMPT, "command"}, {ACT_FORMS, "forms"}, {ACT_NEXT, "next"},
-                    {ACT_MAXIMISE, "maximise"}, {ACT_OVERVIEW, "overview"}, {ACT_FILTER, "filter"}, {ACT_DETACH, "detach"}};
-        for (size_t i = 0; i < sizeof hint / sizeof *hint && x + 12 < v->w; i++) {
+        } hint[] = {{ACT_HELP, "help"},      {ACT_PROMPT, "command"}, {ACT_FORMS, "forms"},       {ACT_DETACH, "detach"},
+                    {ACT_MAXIMISE, "maximise"}, {ACT_OVERVIEW, "overview"}, {ACT_FILTER, "filter"}, {ACT_NEXT, "next"}};
+        for (size_t i = 0; i < sizeof hint / sizeof *hint && x + 14 < v->w; i++) {
             char k[64];
             keymap_keys(&t->keys, hint[i].a, k, sizeof k);
             k[strcspn(k, " ")] = 0;

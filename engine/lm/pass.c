@@ -40,6 +40,8 @@ struct lm_pass {
     /* of the last forward */
     const struct lm_example **ex;
     uint32_t n, t, nsel;
+    uint32_t shared; /* first tokens that all rows have in common, computed once in forward; 0: none */
+    uint32_t tc;     /* tokens in the forward's layout: row 0 whole, then each row without the shared ones */
     struct lm_dropout drop;
 };
 
@@ -214,6 +216,35 @@ static enum loam_status dropped(struct lm_pass *p, const float **out, const stru
     return LOAM_OK;
 }
 
+/* Rows of a template begin with the same tokens, whose numbers are the same in every row: forward computes them once, in a
+ * layout where row 0 is whole and the others lack them. What backward reads is then spread to the full layout, in place and
+ * from the end (a row's full place never lies before its short one). */
+static void spread(const struct lm_pass *p, float *a, size_t width) {
+    if (!p->shared || !a)
+        return;
+    uint32_t from = p->tc;
+    for (uint32_t i = p->n; i-- > 1;) {
+        uint32_t len = p->seg[i + 1] - p->seg[i] - p->shared;
+        from -= len;
+        memmove(a + ((size_t)p->seg[i] + p->shared) * width, a + (size_t)from * width, len * width * sizeof *a);
+        memcpy(a + (size_t)p->seg[i] * width, a, p->shared * width * sizeof *a);
+    }
+}
+
+/* The other way, into `to`. */
+static const float *gather(const struct lm_pass *p, float *to, const float *a, size_t width) {
+    if (!p->shared)
+        return a;
+    uint32_t at = p->seg[1];
+    memcpy(to, a, at * width * sizeof *a);
+    for (uint32_t i = 1; i < p->n; i++) {
+        uint32_t len = p->seg[i + 1] - p->seg[i] - p->shared;
+        memcpy(to + (size_t)at * width, a + ((size_t)p->seg[i] + p->shared) * width, len * width * sizeof *a);
+        at += len;
+    }
+    return to;
+}
+
 static enum loam_status linear_epilogue(struct lm_pass *p, uint32_t layer, uint32_t kind, float *y, const float *x, float *h,
                                         struct err *err) {
     const struct gpu_weight *w = &p->v->layer[layer].w[kind];
@@ -222,10 +253,10 @@ static enum loam_status linear_epilogue(struct lm_pass *p, uint32_t layer, uint3
     if (t) { /* product, adapter, bias: the order of session.c */
         uint32_t R = p->a->rank;
         TRY(dropped(p, &x, t, x, err));
-        TRY(gemm(p, p->t, R, t->in, x, t->in, 1, t->a, 1, t->in, h, R, GPU_SET, 1, err));
-        TRY(gemm(p, p->t, t->out, R, h, R, 1, t->b, 1, R, y, t->out, GPU_FMA, p->a->scale, err));
+        TRY(gemm(p, p->tc, R, t->in, x, t->in, 1, t->a, 1, t->in, h, R, GPU_SET, 1, err));
+        TRY(gemm(p, p->tc, t->out, R, h, R, 1, t->b, 1, R, y, t->out, GPU_FMA, p->a->scale, err));
     }
-    return bias ? p->g->ops->add_row(p->g, y, w->n, bias, p->t, w->n, err) : LOAM_OK;
+    return bias ? p->g->ops->add_row(p->g, y, w->n, bias, p->tc, w->n, err) : LOAM_OK;
 }
 
 static enum loam_status layer_forward(struct lm_pass *p, uint32_t l, float *x_out, struct err *err) {
@@ -233,7 +264,7 @@ static enum loam_status layer_forward(struct lm_pass *p, uint32_t l, float *x_ou
     const struct lm_view_layer *w = &v->layer[l];
     const struct gpu_ops *ops = p->g->ops;
     struct saved *s = &p->s[l];
-    uint32_t T = p->t, C = v->width, hd = v->attn.h * v->attn.d, gd = v->attn.g * v->attn.d;
+    uint32_t T = p->tc, C = v->width, hd = v->attn.h * v->attn.d, gd = v->attn.g * v->attn.d;
     TRY(ops->rmsnorm(p->g, p->xn, s->r1, s->x, w->attn_norm, T, C, v->eps, err));
     const struct gpu_out qkv[3] = {{s->q, hd, &w->w[LM_Q]}, {s->k, gd, &w->w[LM_K]}, {s->v, gd, &w->w[LM_V]}};
     TRY(ops->matmul(p->g, qkv, 3, p->xn, C, T, err));
@@ -242,10 +273,14 @@ static enum loam_status layer_forward(struct lm_pass *p, uint32_t l, float *x_ou
     TRY(linear_epilogue(p, l, LM_V, s->v, p->xn, s->h[LM_V], err));
     TRY(ops->rope(p->g, s->q, hd, T, v->attn.h, v->attn.d, v->d_rot, v->cos_table, v->sin_table, p->pos, v->style, false, err));
     TRY(ops->rope(p->g, s->k, gd, T, v->attn.g, v->attn.d, v->d_rot, v->cos_table, v->sin_table, p->pos, v->style, false, err));
+    spread(p, s->q, hd);
+    spread(p, s->k, gd);
+    spread(p, s->v, gd);
     TRY(ops->attn(p->g, s->o, s->m, s->l, s->q, s->k, s->v, &v->attn, p->seg, p->n, err));
     const struct gpu_out o = {s->xm, C, &w->w[LM_O]};
-    TRY(ops->matmul(p->g, &o, 1, s->o, hd, T, err));
-    TRY(linear_epilogue(p, l, LM_O, s->xm, s->o, s->h[LM_O], err));
+    const float *mixed = gather(p, p->tmp, s->o, hd);
+    TRY(ops->matmul(p->g, &o, 1, mixed, hd, T, err));
+    TRY(linear_epilogue(p, l, LM_O, s->xm, mixed, s->h[LM_O], err));
     TRY(ops->add(p->g, s->xm, s->x, s->xm, (size_t)T * C, err));
 
     TRY(ops->rmsnorm(p->g, p->xn, s->r2, s->xm, w->ffn_norm, T, C, v->eps, err));
@@ -257,7 +292,17 @@ static enum loam_status layer_forward(struct lm_pass *p, uint32_t l, float *x_ou
     const struct gpu_out d = {x_out, C, &w->w[LM_DOWN]};
     TRY(ops->matmul(p->g, &d, 1, p->act, v->ffn, T, err));
     TRY(linear_epilogue(p, l, LM_DOWN, x_out, p->act, s->h[LM_DOWN], err));
-    return ops->add(p->g, x_out, s->xm, x_out, (size_t)T * C, err);
+    TRY(ops->add(p->g, x_out, s->xm, x_out, (size_t)T * C, err));
+    spread(p, s->x, C);
+    spread(p, s->r1, 1);
+    spread(p, s->r2, 1);
+    spread(p, s->xm, C);
+    spread(p, s->gate, v->ffn);
+    spread(p, s->up, v->ffn);
+    for (uint32_t k = 0; k < LM_LINEARS; k++)
+        if (tensor_of(p->a, l, k))
+            spread(p, s->h[k], p->a->rank);
+    return LOAM_OK;
 }
 
 static enum loam_status fill(struct lm_pass *p, const struct lm_example *const *ex, uint32_t n, struct err *err) {
@@ -284,6 +329,47 @@ static enum loam_status fill(struct lm_pass *p, const struct lm_example *const *
         p->seg[i + 1] = p->t += e->n;
     }
     return LOAM_OK;
+}
+
+/* Tokens that every row begins with; each row keeps one of its own at least. Dropout differs from row to row. */
+static uint32_t common_start(const struct lm_pass *p) {
+    if (p->n < 2 || p->drop.p > 0)
+        return 0;
+    const struct lm_example *a = p->ex[0];
+    uint32_t len = a->n - 1;
+    for (uint32_t i = 1; i < p->n; i++) {
+        const struct lm_example *b = p->ex[i];
+        uint32_t k = 0;
+        while (k < len && k < b->n - 1 && a->tokens[k] == b->tokens[k])
+            k++;
+        len = k;
+    }
+    return len;
+}
+
+/* ids and positions of the forward's layout. */
+static void shorten(struct lm_pass *p) {
+    p->shared = common_start(p);
+    p->tc = p->t;
+    if (!p->shared)
+        return;
+    uint32_t at = p->seg[1];
+    for (uint32_t i = 1; i < p->n; i++) {
+        uint32_t len = p->seg[i + 1] - p->seg[i] - p->shared;
+        memmove(p->ids + at, p->ids + p->seg[i] + p->shared, len * sizeof *p->ids);
+        memmove(p->pos + at, p->pos + p->seg[i] + p->shared, len * sizeof *p->pos);
+        at += len;
+    }
+    p->tc = at;
+}
+
+/* Backward works on all tokens. */
+static void lengthen(struct lm_pass *p) {
+    p->shared = 0;
+    p->tc = p->t;
+    for (uint32_t i = 0; i < p->n; i++)
+        for (uint32_t t = 0; t < p->ex[i]->n; t++)
+            p->pos[p->seg[i] + t] = t;
 }
 
 /* Loss of the selected positions; with backward dx becomes the gradient of the last layer's output. */
@@ -318,9 +404,12 @@ enum loam_status lm_pass_forward(struct lm_pass *p, const struct lm_example *con
     LOAM_ASSERT(!backward || p->backward);
     p->drop = drop ? *drop : (struct lm_dropout){0};
     TRY(fill(p, ex, n, err));
-    TRY(p->g->ops->embed(p->g, p->s[0].x, v->width, v->embed, p->ids, p->t, err));
+    shorten(p);
+    TRY(p->g->ops->embed(p->g, p->s[0].x, v->width, v->embed, p->ids, p->tc, err));
     for (uint32_t l = 0; l < v->layers; l++)
         TRY(layer_forward(p, l, p->s[l + 1].x, err));
+    spread(p, p->s[v->layers].x, v->width);
+    lengthen(p);
     TRY(head(p, backward, err));
     for (uint32_t i = 0, at = 0; i < n; i++) {
         double sum = 0;

@@ -130,6 +130,8 @@ void chain_free(struct chain *c) {
         return;
     chain_stop(c);
     chain_cache_clear(c);
+    for (size_t i = 0; i < CHAIN_SEEN; i++)
+        payload_message_clear(&c->seen[i].m);
     for (size_t i = 0; i < c->cfg.code_count; i++) {
         union {
             const char *in;
@@ -460,6 +462,36 @@ static enum loam_status link_to(struct chain *c, const struct header *head, int 
     return LOAM_OK;
 }
 
+enum loam_status chain_adopt(struct chain *c, const struct header *h, struct err *err) {
+    unsigned k, n;
+    int source = 0;
+    uv_mutex_lock(&c->lock);
+    k = c->head.agree_k;
+    n = c->head.agree_n;
+    uv_mutex_unlock(&c->lock);
+    return link_to(c, h, source, k, n, err);
+}
+
+void chain_publish_tip(struct chain *c) {
+    struct header tip;
+    uv_mutex_lock(&c->lock);
+    unsigned k = c->head.agree_k, n = c->head.agree_n;
+    uv_mutex_unlock(&c->lock);
+    if (!c->store.tip(c->store.ctx, &tip, NULL))
+        publish(c, &tip, k, n, tip.number);
+}
+
+void chain_keep_known(struct chain *c) {
+    uint8_t b[24];
+    uv_mutex_lock(&c->lock);
+    put_le64(b, c->signed_to);
+    put_le64(b + 8, c->proposed_to);
+    put_le64(b + 16, c->resolved_to);
+    uv_mutex_unlock(&c->lock);
+    if (c->store.put(c->store.ctx, "known", b, sizeof b, NULL))
+        return; /* found out again after a restart */
+}
+
 enum loam_status chain_sync(struct chain *c, struct err *err) {
     struct header head;
     unsigned votes = 0, asked = 0;
@@ -490,6 +522,12 @@ static void follow(void *arg) {
         struct err e;
         uv_mutex_unlock(&c->lock);
         enum loam_status s = chain_sync(c, &e);
+        if (c->cfg.feed) {
+            struct err fe;
+            enum loam_status f = chain_feed_poll(c, &fe);
+            if (f && f != LOAM_ECANCEL && c->ev.fault)
+                c->ev.fault(c->ev.arg, f, &fe);
+        }
         if (s && s != LOAM_ECANCEL && c->ev.fault)
             c->ev.fault(c->ev.arg, s, &e);
         wait = s && s != LOAM_ESTALE ? (2 * wait < SYNC_RETRY_MAX_MS ? 2 * wait : SYNC_RETRY_MAX_MS) : c->cfg.poll_ms;

@@ -11,12 +11,15 @@
 #define LOAM_NET_CHAIN_H
 
 #include "net/header.h"
+#include "net/payload.h"
 #include "net/receipt.h"
 #include "net/rpc.h"
 #include "net/trie.h"
 #include "net/tx.h"
 
 #define CHAIN_FETCH_BATCH 32       /* headers asked for at once while catching up */
+#define CHAIN_SIGNERS_MAX 4
+#define CHAIN_EVIDENCE_MAX 64 /* equivocations kept */
 #define CHAIN_REORG_MAX (1u << 20) /* blocks walked back before giving up */
 
 /* How a head is known. A linked header says to what: the best word that stands behind it. */
@@ -72,6 +75,11 @@ struct chain_config {
     uint64_t stale_s;         /* a head older than this is stale (0: never; a development chain stands still) */
     const struct chain_code *codes;
     size_t code_count;
+    /* The sequencer's keys whose signature is taken: the current one and, through a rotation, the last. Feed: base URL of an
+     * HTTP bridge in Helios' form (GET feed/latest), asked each round; NULL: none. Borrowed until chain_free. */
+    struct addr20 signers[CHAIN_SIGNERS_MAX];
+    size_t signer_count;
+    const char *feed;
 };
 
 struct chain_head {
@@ -139,6 +147,22 @@ void chain_slot_map(struct hash32 *out, const uint8_t key[32], const struct hash
 void chain_slot_map_u64(struct hash32 *out, uint64_t key, uint64_t slot);
 void chain_slot_map_addr(struct hash32 *out, const struct addr20 *key, uint64_t slot);
 void chain_slot_array(struct hash32 *out, uint64_t slot, uint64_t index);
+
+/* EIP-2935: the hash of an older block (up to 8191 back), proven at `at` (NULL: the head). And the header behind it, fetched and
+ * checked against that hash: a jump without the blocks between. From Isthmus on. */
+enum loam_status chain_history_hash(struct chain *c, struct hash32 *out, uint64_t number, const struct header *at, struct err *err) LOAM_MUST_USE;
+enum loam_status chain_history_header(struct chain *c, struct header *out, uint64_t number, const struct header *at, struct err *err) LOAM_MUST_USE;
+
+/* Signed heads. A message of the sequencer: verified (payload.h), linked (blocks missing before it are fetched), stored, and
+ * the head's word becomes `signed`. version 0: from its form. LOAM_OK also for one that is known already. LOAM_EREPLAY: an old one
+ * that is not in the chain. LOAM_EEQUIVOCATION: another block of that height was signed before; both are kept as evidence and the
+ * first stays. LOAM_EDISAGREE: the RPCs have another block there. */
+enum loam_status chain_signed(struct chain *c, const struct payload_message *m, unsigned version, struct err *err) LOAM_MUST_USE;
+/* Asks the configured feed once. */
+enum loam_status chain_feed_poll(struct chain *c, struct err *err) LOAM_MUST_USE;
+/* How many equivocations are kept; evidence i appended to out: twice (signature 65, u32le length, signed bytes). */
+size_t chain_evidence_count(struct chain *c);
+enum loam_status chain_evidence(struct chain *c, struct buf *out, size_t i, struct err *err) LOAM_MUST_USE;
 
 /* All receipts of a verified block, checked against its receipts root, with the transactions checked against theirs. */
 struct chain_block {

@@ -4,6 +4,7 @@
 
 #include "net/chain.h"
 
+#define CHAIN_SEEN 6
 #define BLOCK_CACHE 8 /* verified blocks kept: a flow asks for several receipts of one block */
 
 struct chain {
@@ -27,7 +28,19 @@ struct chain {
         uint64_t used;
     } cache[BLOCK_CACHE];
     uint64_t cache_clock;
+    /* The last signed messages, for evidence; under `sync`. */
+    struct seen {
+        uint64_t number;
+        struct hash32 hash;
+        struct payload_message m;
+    } seen[CHAIN_SEEN];
+    size_t seen_next;
 };
+
+/* Brings the store to this header, known to be the chain's: fills what is missing before it. Under `sync`. */
+enum loam_status chain_adopt(struct chain *c, const struct header *h, struct err *err);
+void chain_publish_tip(struct chain *c);
+void chain_keep_known(struct chain *c); /* writes the words to the store */
 
 /* A JSON-RPC call on one endpoint (RPC_ANY for any); *used gets which. */
 enum loam_status chain_ask(struct chain *c, json_t **out, const char *method, json_t *params, int endpoint, int *used, struct err *err);

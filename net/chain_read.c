@@ -234,6 +234,47 @@ void chain_slot_array(struct hash32 *out, uint64_t slot, uint64_t index) {
     u256_to_be(out->b, v);
 }
 
+/* EIP-2935: slot n % 8191 of the history contract holds the hash of block n, for the last 8191 blocks. */
+#define HISTORY_WINDOW 8191
+
+enum loam_status chain_history_hash(struct chain *c, struct hash32 *out, uint64_t number, const struct header *at, struct err *err) {
+    static const struct addr20 history = {
+        {0x00, 0x00, 0xf9, 0x08, 0x27, 0xf1, 0xc5, 0x3a, 0x10, 0xcb, 0x7a, 0x02, 0x33, 0x5b, 0x17, 0x53, 0x20, 0x00, 0x29, 0x35}};
+    struct header tmp;
+    const struct header *h;
+    struct u256 v;
+    struct hash32 slot = slot_of(number % HISTORY_WINDOW);
+    enum loam_status s = chain_at(c, &h, &tmp, at, err);
+    if (s)
+        return s;
+    if (number >= h->number || h->number - number > HISTORY_WINDOW)
+        return err_set(err, LOAM_ERANGE, "block %llu is not among the %d before %llu", (unsigned long long)number, HISTORY_WINDOW,
+                       (unsigned long long)h->number);
+    if ((s = chain_slots(c, &v, &history, &slot, 1, h, err)))
+        return s;
+    if (u256_is_zero(v))
+        return err_set(err, LOAM_ENOTFOUND, "the chain keeps no block hashes (EIP-2935, from Isthmus on)");
+    u256_to_be(out->b, v);
+    return LOAM_OK;
+}
+
+enum loam_status chain_history_header(struct chain *c, struct header *out, uint64_t number, const struct header *at, struct err *err) {
+    struct hash32 want;
+    enum loam_status s = chain_history_hash(c, &want, number, at, err);
+    if (s)
+        return s;
+    for (size_t attempt = 0; attempt < rpc_count(c->rpc); attempt++) {
+        int used = RPC_ANY;
+        s = chain_fetch_header(c, out, number, RPC_ANY, &used, err);
+        if (!s && !hash_eq(&out->hash, &want))
+            s = err_set(err, LOAM_EWRONGBLOCK, "block %llu is not the one whose hash the chain keeps", (unsigned long long)number);
+        if (!chain_is_lie(s))
+            break;
+        rpc_blame(c->rpc, used, s, err);
+    }
+    return s;
+}
+
 /* ---- blocks ---- */
 
 void chain_block_clear(struct chain_block *b) {

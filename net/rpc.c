@@ -82,6 +82,10 @@ void rpc_free(struct rpc *r) {
     mem_free(r);
 }
 
+struct http *rpc_http(struct rpc *r) {
+    return r->http;
+}
+
 size_t rpc_count(const struct rpc *r) {
     return r->n;
 }

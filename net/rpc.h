@@ -52,6 +52,7 @@ struct rpc_health {
     char last_error[160]; /* clean text, "" if none */
 };
 size_t rpc_count(const struct rpc *r);
+struct http *rpc_http(struct rpc *r);
 void rpc_health(struct rpc_health *out, struct rpc *r, size_t endpoint);
 /* Whoever verified an answer and found it false says so here. */
 void rpc_blame(struct rpc *r, int endpoint, enum loam_status what, const struct err *e);

@@ -150,20 +150,42 @@ static enum loam_status put_path(struct buf *b, const uint8_t *key, size_t from,
     return rlp_put(b, hp, n, err);
 }
 
-static enum loam_status node(struct buf *b, const struct trie_entry *e, size_t n, size_t at, struct err *err);
+/* Where a proof is wanted: the nodes on the way to key, deepest first. */
+struct prover {
+    const uint8_t *key;
+    size_t nibbles;
+    struct buf *out;
+    size_t *len, count, max;
+};
 
-static enum loam_status ref_of(struct buf *b, const struct trie_entry *e, size_t n, size_t at, struct err *err) {
+static enum loam_status note_node(struct prover *p, const struct trie_entry *e, size_t at, const uint8_t *raw, size_t n, struct err *err) {
+    if (!p || at > p->nibbles)
+        return LOAM_OK;
+    for (size_t i = 0; i < at; i++)
+        if (nib(e->key.p, i) != nib(p->key, i))
+            return LOAM_OK;
+    if (p->count == p->max)
+        return err_set(err, LOAM_ELIMIT, "trie: a proof of more than %zu nodes", p->max);
+    p->len[p->count++] = n;
+    return buf_add(p->out, raw, n, err);
+}
+
+static enum loam_status node(struct buf *b, const struct trie_entry *e, size_t n, size_t at, struct prover *p, struct err *err);
+
+static enum loam_status ref_of(struct buf *b, const struct trie_entry *e, size_t n, size_t at, struct prover *p, struct err *err) {
     size_t mark = b->len;
     uint8_t h[32];
-    enum loam_status s = node(b, e, n, at, err);
+    enum loam_status s = node(b, e, n, at, p, err);
     if (s || b->len - mark < 32)
+        return s;
+    if ((s = note_node(p, e, at, b->data + mark, b->len - mark, err)))
         return s;
     keccak256(h, b->data + mark, b->len - mark);
     b->len = mark;
     return rlp_put(b, h, 32, err);
 }
 
-static enum loam_status node(struct buf *b, const struct trie_entry *e, size_t n, size_t at, struct err *err) {
+static enum loam_status node(struct buf *b, const struct trie_entry *e, size_t n, size_t at, struct prover *p, struct err *err) {
     size_t mark = b->len, common;
     enum loam_status s;
     if (n == 1) {
@@ -177,7 +199,7 @@ static enum loam_status node(struct buf *b, const struct trie_entry *e, size_t n
     for (common = at; common < max && nib(e->key.p, common) == nib(z->key.p, common); common++)
         ;
     if (common > at) {
-        if ((s = put_path(b, e->key.p, at, common, false, err)) || (s = ref_of(b, e, n, common, err)))
+        if ((s = put_path(b, e->key.p, at, common, false, err)) || (s = ref_of(b, e, n, common, p, err)))
             return s;
         return rlp_wrap(b, mark, err);
     }
@@ -190,7 +212,7 @@ static enum loam_status node(struct buf *b, const struct trie_entry *e, size_t n
         size_t k = 0;
         while (k < n && nib(e[k].key.p, at) == d)
             k++;
-        if ((s = k ? ref_of(b, e, k, at + 1, err) : rlp_put(b, "", 0, err)))
+        if ((s = k ? ref_of(b, e, k, at + 1, p, err) : rlp_put(b, "", 0, err)))
             return s;
         e += k;
         n -= k;
@@ -207,7 +229,7 @@ static int by_key(const void *a, const void *b) {
     return c ? c : (x->key.n > y->key.n) - (x->key.n < y->key.n);
 }
 
-enum loam_status trie_root(struct hash32 *out, const struct trie_entry *entries, size_t n, struct err *err) {
+static enum loam_status build(struct hash32 *out, const struct trie_entry *entries, size_t n, struct prover *p, struct err *err) {
     if (!n) {
         *out = header_empty_root;
         return LOAM_OK;
@@ -228,11 +250,37 @@ enum loam_status trie_root(struct hash32 *out, const struct trie_entry *entries,
     }
     struct buf b = BUF_INIT(256u << 20);
     if (!s)
-        s = node(&b, e, n, 0, err);
+        s = node(&b, e, n, 0, p, err);
+    if (!s)
+        s = note_node(p, e, 0, b.data, b.len, err);
     if (!s)
         keccak256(out->b, b.data, b.len);
     buf_clear(&b);
     mem_free(e);
+    return s;
+}
+
+enum loam_status trie_root(struct hash32 *out, const struct trie_entry *entries, size_t n, struct err *err) {
+    return build(out, entries, n, NULL, err);
+}
+
+enum loam_status trie_prove(struct hash32 *root, struct buf *out, size_t lens[TRIE_PROOF_NODES_MAX], size_t *count,
+                            const struct trie_entry *entries, size_t n, const uint8_t *key, size_t key_len, struct err *err) {
+    struct buf back = BUF_INIT(TRIE_PROOF_NODES_MAX * (size_t)TRIE_NODE_MAX);
+    struct prover p = {key, 2 * key_len, &back, lens, 0, TRIE_PROOF_NODES_MAX};
+    enum loam_status s = build(root, entries, n, &p, err);
+    size_t at = back.len;
+    for (size_t i = p.count; i-- && !s;) { /* root first */
+        at -= lens[i];
+        s = buf_add(out, back.data + at, lens[i], err);
+    }
+    for (size_t i = 0; i < p.count / 2; i++) {
+        size_t t = lens[i];
+        lens[i] = lens[p.count - 1 - i];
+        lens[p.count - 1 - i] = t;
+    }
+    *count = p.count;
+    buf_clear(&back);
     return s;
 }
 

@@ -29,6 +29,10 @@ struct trie_entry {
     struct bytes_view key, value;
 };
 enum loam_status trie_root(struct hash32 *out, const struct trie_entry *entries, size_t n, struct err *err) LOAM_MUST_USE;
+/* The root, and the proof for key: its nodes from the root down, appended to out; lens[0..*count) their lengths. For simulators
+ * and tests: it builds the whole trie. */
+enum loam_status trie_prove(struct hash32 *root, struct buf *out, size_t lens[TRIE_PROOF_NODES_MAX], size_t *count,
+                            const struct trie_entry *entries, size_t n, const uint8_t *key, size_t key_len, struct err *err) LOAM_MUST_USE;
 /* Ordered trie of transactions or receipts: key of item i is rlp(i). */
 enum loam_status trie_ordered_root(struct hash32 *out, const struct bytes_view *items, size_t n, struct err *err) LOAM_MUST_USE;
 

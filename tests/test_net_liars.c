@@ -1,0 +1,917 @@
+/* A scripted lying RPC and feed: each lie is refused with its own code, costs the endpoint its score, and the client goes on
+ * with an honest one. The unaltered answers pass (run first, and beside every lie). */
+#include "test.h"
+
+#include "base/clock.h"
+#include "base/keccak.h"
+#include "base/mem.h"
+#include "net/bloom.h"
+#include "net/hexjson.h"
+#include "net/server.h"
+#include "sim.h"
+
+#define BLOCKS 40
+
+static uv_loop_t loop;
+static uv_thread_t loop_thread;
+static uv_async_t quit;
+static struct http *http;
+static struct server *server;
+static uv_mutex_t lock; /* guards sim and the script */
+static struct sim sim;
+static char honest_url[64], liar_url[64], feed_url[64];
+
+/* What the liar does to one method's answer. twist gets the honest result and may replace it. */
+struct lie;
+typedef void (*twist_fn)(json_t **result, const json_t *params);
+enum op { SYNC, CHECK, SLOTS, CODE, BLOCK, RECEIPT, SEND, LOGS, FEED };
+struct lie {
+    const char *name, *method;
+    twist_fn twist;
+    int raw; /* instead: a transport lie */
+    enum op op;
+    enum loam_status code;
+    bool costs; /* the score falls (an honest "no" does not) */
+};
+static const struct lie *script;
+static json_t *feed_next;
+
+enum { RAW_NONE, RAW_EMPTY, RAW_NOT_JSON, RAW_ARRAY, RAW_DUPLICATE, RAW_ID, RAW_NOTHING, RAW_ERROR, RAW_500, RAW_429, RAW_302, RAW_GZIP, RAW_ENDLESS, RAW_CUT, RAW_SLOW, RAW_BIG_HEADER, RAW_HTML, RAW_TRUNCATED_JSON };
+
+/* ---- the server ---- */
+
+static struct server_reply *held[64]; /* answers that never come; freed at the end */
+static size_t held_n;
+
+static bool raw_answer(int raw, struct server_reply *r, json_int_t id) {
+    char text[256];
+    static const char *const gz[] = {"Content-Encoding: gzip", NULL};
+    static const char *const to[] = {"Location: http://127.0.0.1:1/", NULL};
+    const char *type = "application/json";
+    switch (raw) {
+    case RAW_EMPTY: server_send(r, 200, type, "", 0); return true;
+    case RAW_NOT_JSON: server_send(r, 200, type, "{nonsense", 9); return true;
+    case RAW_TRUNCATED_JSON: server_send(r, 200, type, "{\"jsonrpc\":\"2.0\",\"id\":", 22); return true;
+    case RAW_HTML: server_send(r, 200, "text/html", "<html>busy</html>", 17); return true;
+    case RAW_ARRAY: server_send(r, 200, type, "[1]", 3); return true;
+    case RAW_DUPLICATE:
+        snprintf(text, sizeof text, "{\"jsonrpc\":\"2.0\",\"id\":%lld,\"id\":%lld,\"result\":\"0x1\"}", (long long)id, (long long)id);
+        server_send(r, 200, type, text, strlen(text));
+        return true;
+    case RAW_ID:
+        snprintf(text, sizeof text, "{\"jsonrpc\":\"2.0\",\"id\":%lld,\"result\":null}", (long long)id + 1);
+        server_send(r, 200, type, text, strlen(text));
+        return true;
+    case RAW_NOTHING:
+        snprintf(text, sizeof text, "{\"jsonrpc\":\"2.0\",\"id\":%lld}", (long long)id);
+        server_send(r, 200, type, text, strlen(text));
+        return true;
+    case RAW_ERROR:
+        snprintf(text, sizeof text, "{\"jsonrpc\":\"2.0\",\"id\":%lld,\"error\":{\"code\":-32000,\"message\":\"no\\u001b[31m\"}}", (long long)id);
+        server_send(r, 200, type, text, strlen(text));
+        return true;
+    case RAW_500: server_send(r, 500, "text/plain", "boom", 4); return true;
+    case RAW_429: server_send(r, 429, "text/plain", "slow down", 9); return true;
+    case RAW_302:
+        if (!server_begin(r, 302, type, 0, to, NULL))
+            server_end(r);
+        return true;
+    case RAW_GZIP:
+        if (!server_begin(r, 200, type, 2, gz, NULL) && !server_write(r, "\x1f\x8b", 2, NULL))
+            server_end(r);
+        return true;
+    case RAW_ENDLESS:
+        if (!server_begin(r, 200, type, -1, NULL, NULL)) {
+            char *big = calloc(1, 1 << 20);
+            for (int i = 0; i < 10; i++)
+                if (server_write(r, big, 1 << 20, NULL))
+                    break;
+            free(big);
+            server_end(r);
+        }
+        return true;
+    case RAW_CUT:
+        if (!server_begin(r, 200, type, 100, NULL, NULL) && !server_write(r, "{\"jsonrpc\"", 10, NULL))
+            held[held_n++ % 64] = r; /* closed by a timer of the test: see cut_later */
+        return true;
+    case RAW_SLOW: held[held_n++ % 64] = r; return true;
+    case RAW_BIG_HEADER: {
+        char *h = malloc(7000);
+        memset(h, 'a', 6999);
+        memcpy(h, "X-Long: ", 8);
+        h[6999] = 0;
+        const char *const hs[] = {h, NULL};
+        if (!server_begin(r, 200, type, 0, hs, NULL))
+            server_end(r);
+        free(h);
+        return true;
+    }
+    default: return false;
+    }
+}
+
+static void rpc_handler(const struct server_request *q, struct server_reply *r) {
+    bool liar = q->arg != NULL;
+    json_t *m = json_loadb((const char *)q->body, q->body_len, 0, NULL);
+    const char *method = json_string_value(json_object_get(m, "method"));
+    json_t *params = json_object_get(m, "params");
+    json_int_t id = json_integer_value(json_object_get(m, "id"));
+    uv_mutex_lock(&lock);
+    bool mine = liar && script && (!script->method || !strcmp(script->method, method));
+    if (mine && script->raw) {
+        int raw = script->raw;
+        uv_mutex_unlock(&lock);
+        raw_answer(raw, r, id);
+        json_decref(m);
+        return;
+    }
+    json_t *result = sim_answer(&sim, method, params);
+    if (mine && script->twist)
+        script->twist(&result, params);
+    uv_mutex_unlock(&lock);
+    json_t *a = result ? json_pack("{s:s,s:I,s:o}", "jsonrpc", "2.0", "id", id, "result", result)
+                       : json_pack("{s:s,s:I,s:{s:i,s:s}}", "jsonrpc", "2.0", "id", id, "error", "code", -32601, "message", "no such method");
+    char *text = json_dumps(a, JSON_COMPACT);
+    server_send(r, 200, "application/json", text, strlen(text));
+    free(text);
+    json_decref(a);
+    json_decref(m);
+}
+
+static void feed_handler(const struct server_request *q, struct server_reply *r) {
+    uv_mutex_lock(&lock);
+    char *text = json_dumps(feed_next ? feed_next : json_null(), JSON_COMPACT | JSON_ENCODE_ANY);
+    uv_mutex_unlock(&lock);
+    server_send(r, 200, "application/json", text, strlen(text));
+    free(text);
+}
+
+static const struct server_route routes[] = {
+    {"POST", "/honest", rpc_handler, NULL}, {"POST", "/liar", rpc_handler, &sim}, {"GET", "/feed/latest", feed_handler, NULL}, {0}};
+
+static void http_gone(void *arg) {
+    uv_close((uv_handle_t *)&quit, NULL);
+}
+static void server_gone_cb(void *arg) {
+    for (size_t i = 0; i < held_n && i < 64; i++)
+        server_abort(held[i]);
+    http_close(http, http_gone, NULL);
+}
+static void on_quit(uv_async_t *a) {
+    server_close(server, server_gone_cb, NULL);
+}
+static void run_loop(void *arg) {
+    uv_run(&loop, UV_RUN_DEFAULT);
+}
+
+static int setup(void **state) {
+    struct err e;
+    uv_mutex_init(&lock);
+    uv_loop_init(&loop);
+    uv_async_init(&loop, &quit, on_quit);
+    OK(http_new(&http, &loop, &(struct http_config){.no_proxy = true}, &e));
+    OK(server_new(&server, &loop, &(struct server_config){.routes = routes}, &e));
+    snprintf(honest_url, sizeof honest_url, "http://127.0.0.1:%u/honest", server_port(server));
+    snprintf(liar_url, sizeof liar_url, "http://127.0.0.1:%u/liar", server_port(server));
+    snprintf(feed_url, sizeof feed_url, "http://127.0.0.1:%u/feed", server_port(server));
+    sim_init(&sim, 1301, false, clock_unix_ms() / 1000 - 2 * BLOCKS);
+    for (int i = 1; i < BLOCKS; i++)
+        sim_mine(&sim, i % 3 == 0);
+    uv_thread_create(&loop_thread, run_loop, NULL);
+    return 0;
+}
+static int teardown(void **state) {
+    uv_async_send(&quit);
+    uv_thread_join(&loop_thread);
+    sim_clear(&sim);
+    json_decref(feed_next);
+    return uv_loop_close(&loop);
+}
+
+/* ---- clients ---- */
+
+struct client {
+    struct rpc *rpc;
+    struct chain *c;
+    struct chain_store store;
+    unsigned reorgs;
+};
+static enum loam_status on_reorg(void *arg, const struct chain_reorg *r, struct err *err) {
+    struct client *k = arg;
+    k->reorgs++;
+    return LOAM_OK;
+}
+static void open_client(struct client *k, const char *const *urls, const struct chain_config *more) {
+    struct err e;
+    memset(k, 0, sizeof *k);
+    OK(rpc_new(&k->rpc, http, &(struct rpc_config){.urls = urls, .timeout_ms = 700, .max_body = 4 << 20}, &e));
+    OK(chain_store_memory(&k->store, &e));
+    struct chain_config cfg = {0};
+    if (more)
+        cfg = *more;
+    cfg.chain_id = 1301;
+    cfg.rules = sim.rules;
+    struct tx_signer seq;
+    OK(tx_signer_from_key(&seq, sim_sequencer_key, &e));
+    cfg.signers[0] = seq.addr;
+    cfg.signer_count = 1;
+    cfg.feed = feed_url;
+    struct chain_events ev = {.arg = k, .reorg = on_reorg};
+    OK(chain_new(&k->c, &cfg, k->rpc, &k->store, &ev, &e));
+}
+static void close_client(struct client *k) {
+    chain_free(k->c);
+    chain_store_memory_free(&k->store);
+    rpc_free(k->rpc);
+}
+
+static enum loam_status count_log(void *arg, const struct log *l, struct err *err) {
+    ++*(unsigned *)arg;
+    return LOAM_OK;
+}
+
+static enum loam_status act(struct client *k, enum op op, struct err *e) {
+    struct hash32 slots[3] = {{{0}}, {{[31] = 5}}, {{[31] = 99}}};
+    struct u256 v[3];
+    struct header h;
+    struct chain_block b;
+    struct chain_receipt r;
+    enum loam_status s = LOAM_OK;
+    struct buf code = BUF_INIT(65536);
+    struct hash32 tx, hash;
+    switch (op) {
+    case SYNC: return chain_sync(k->c, e);
+    case CHECK: return chain_check(k->c, e);
+    case SLOTS:
+        if (!(s = chain_slots(k->c, v, &sim_ledger, slots, 3, NULL, e))) {
+            assert_int_equal(v[0].w[0], 1000 + sim.n - 1);
+            assert_int_equal(v[1].w[0], 500);
+            assert_int_equal(v[2].w[0], 0);
+        }
+        return s;
+    case CODE:
+        if (!(s = chain_code(k->c, &code, &sim_ledger, NULL, e)))
+            assert_int_equal(code.len, 20);
+        buf_clear(&code);
+        return s;
+    case BLOCK:
+        if ((s = chain_header(k->c, &h, 9, e)))
+            return s;
+        if (!(s = chain_block(k->c, &b, &h, e))) {
+            assert_int_equal(b.count, 2);
+            assert_int_equal(b.receipts[1].log_count, 1);
+            chain_block_clear(&b);
+        }
+        return s;
+    case RECEIPT:
+        keccak256(tx.b, sim.b[9].tx[1].data, sim.b[9].tx[1].len);
+        if (!(s = chain_receipt(k->c, &r, &tx, e))) {
+            assert_int_equal(r.block, 9);
+            assert_int_equal(r.gas_used, 30000);
+            chain_receipt_clear(&r);
+        }
+        return s;
+    case LOGS: {
+        unsigned n = 0;
+        struct chain_filter f = {.addrs = &sim_ledger, .addr_count = 1};
+        if (!(s = chain_logs(k->c, 1, 12, &f, count_log, &n, e)))
+            assert_int_equal(n, 4);
+        return s;
+    }
+    case SEND: return chain_send(k->c, &hash, "\x02\xc0", 2, e);
+    case FEED: return chain_feed_poll(k->c, e);
+    }
+    return s;
+}
+
+/* ---- twists ---- */
+
+static void set(json_t *o, const char *key, const char *v) {
+    json_object_set_new(o, key, json_string(v));
+}
+static void flip(json_t *o, const char *key) { /* one bit of a hex string's last digit */
+    char *s = strdup(json_string_value(json_object_get(o, key)));
+    size_t n = strlen(s) - 1;
+    s[n] = s[n] == '0' ? '1' : '0';
+    set(o, key, s);
+    free(s);
+}
+#define HEADER(name, ...)                                                                                                                 \
+    static void name(json_t **r, const json_t *p) {                                                                                       \
+        if (json_is_object(*r) && strcmp(json_string_value(json_object_get(*r, "number")), "0x0")) {                                      \
+            json_t *o = *r;                                                                                                               \
+            (void)o;                                                                                                                      \
+            __VA_ARGS__;                                                                                                                  \
+        }                                                                                                                                 \
+    }
+HEADER(h_hash, flip(o, "hash"))
+HEADER(h_state, flip(o, "stateRoot"))
+HEADER(h_parent, flip(o, "parentHash"); sim_header_rehash(o))
+HEADER(h_number, const char *q = json_string_value(json_array_get(p, 0)); if (strcmp(q, "latest")) { set(o, "number", "0x5555"); sim_header_rehash(o); })
+HEADER(h_time, set(o, "timestamp", "0x10"); sim_header_rehash(o))
+HEADER(h_fee, set(o, "baseFeePerGas", "0x77"); sim_header_rehash(o))
+HEADER(h_fork, json_object_del(o, "requestsHash"); sim_header_rehash(o))
+HEADER(h_extra, set(o, "extraData", "0x0102"); sim_header_rehash(o))
+HEADER(h_excess, set(o, "excessBlobGas", "0x1"); sim_header_rehash(o))
+HEADER(h_blobgas, set(o, "blobGasUsed", "0x20000"); sim_header_rehash(o))
+HEADER(h_requests, flip(o, "requestsHash"); sim_header_rehash(o))
+HEADER(h_gap_fields, json_object_del(o, "withdrawalsRoot"))
+HEADER(h_missing, json_object_del(o, "stateRoot"))
+HEADER(h_odd, set(o, "parentHash", "0x123"))
+HEADER(h_lead, set(o, "gasUsed", "0x01"))
+HEADER(h_huge, set(o, "timestamp", "0x10000000000000000"))
+HEADER(h_neg, set(o, "gasUsed", "-0x1"))
+HEADER(h_int, json_object_set_new(o, "gasUsed", json_integer(5)))
+HEADER(h_gas, set(o, "gasUsed", "0xffffffff"); sim_header_rehash(o))
+HEADER(h_extra33, set(o, "extraData", "0x000000000000000000000000000000000000000000000000000000000000000000"))
+HEADER(h_uncles, flip(o, "sha3Uncles"); sim_header_rehash(o))
+HEADER(h_difficulty, set(o, "difficulty", "0x1"); sim_header_rehash(o))
+HEADER(h_str, json_decref(o); *r = json_string("0xabc"))
+static void h_null(json_t **r, const json_t *p) {
+    json_decref(*r);
+    *r = json_null();
+}
+static void h_gap(json_t **r, const json_t *p) {
+    if (!strcmp(json_string_value(json_array_get(p, 0)), "0x14"))
+        h_null(r, p);
+}
+static void h_genesis(json_t **r, const json_t *p) {
+    if (!strcmp(json_string_value(json_array_get(p, 0)), "0x0")) {
+        flip(*r, "stateRoot");
+        sim_header_rehash(*r);
+    }
+}
+static void chain_other(json_t **r, const json_t *p) {
+    json_decref(*r);
+    *r = json_string("0xa");
+}
+
+static json_t *proof_of(json_t *r, int slot) {
+    return slot < 0 ? json_object_get(r, "accountProof") : json_object_get(json_array_get(json_object_get(r, "storageProof"), (size_t)slot), "proof");
+}
+static void flip_last(json_t *list) {
+    size_t n = json_array_size(list) - 1;
+    char *s = strdup(json_string_value(json_array_get(list, n)));
+    s[20] = s[20] == '0' ? '1' : '0';
+    json_array_set_new(list, n, json_string(s));
+    free(s);
+}
+static void p_node(json_t **r, const json_t *p) {
+    flip_last(proof_of(*r, -1));
+}
+static void p_slot_node(json_t **r, const json_t *p) {
+    flip_last(proof_of(*r, 1));
+}
+static void p_swap(json_t **r, const json_t *p) {
+    json_t *l = proof_of(*r, -1), *a = json_incref(json_array_get(l, 0));
+    json_array_set(l, 0, json_array_get(l, 1));
+    json_array_set_new(l, 1, a);
+}
+static void p_short(json_t **r, const json_t *p) {
+    json_t *l = proof_of(*r, -1);
+    json_array_remove(l, json_array_size(l) - 1);
+}
+static void p_slot_short(json_t **r, const json_t *p) {
+    json_t *l = proof_of(*r, 1);
+    json_array_remove(l, json_array_size(l) - 1);
+}
+static void p_long(json_t **r, const json_t *p) {
+    json_t *l = proof_of(*r, -1);
+    json_array_append(l, json_array_get(l, 0));
+}
+static void p_slot_long(json_t **r, const json_t *p) {
+    json_array_append_new(proof_of(*r, 0), json_string("0xc0"));
+}
+static void p_block(json_t **r, const json_t *p) { /* of the block before */
+    json_t *q = json_deep_copy(p);
+    json_object_set_new(json_array_get(q, 2), "blockHash", hj_new_bytes(sim.b[sim.n - 2].h.hash.b, 32));
+    json_decref(*r);
+    *r = sim_answer(&sim, "eth_getProof", q);
+    json_decref(q);
+}
+static void p_addr(json_t **r, const json_t *p) {
+    set(*r, "address", "0x4200000000000000000000000000000000000016");
+}
+static void p_other_account(json_t **r, const json_t *p) { /* another account's proof under the right name */
+    json_t *q = json_deep_copy(p);
+    json_array_set_new(q, 0, json_string("0x4200000000000000000000000000000000000016"));
+    json_decref(*r);
+    *r = sim_answer(&sim, "eth_getProof", q);
+    json_object_set_new(*r, "address", hj_new_bytes(sim_ledger.b, 20));
+    json_decref(q);
+}
+static void p_slot_missing(json_t **r, const json_t *p) {
+    json_array_remove(json_object_get(*r, "storageProof"), 1);
+}
+static void p_slot_twice(json_t **r, const json_t *p) {
+    json_t *l = json_object_get(*r, "storageProof");
+    json_array_append(l, json_array_get(l, 0));
+}
+static void p_slot_key(json_t **r, const json_t *p) {
+    flip(json_array_get(json_object_get(*r, "storageProof"), 1), "key");
+}
+static void p_slot_order(json_t **r, const json_t *p) {
+    json_t *l = json_object_get(*r, "storageProof"), *a = json_incref(json_array_get(l, 0));
+    json_array_set(l, 0, json_array_get(l, 1));
+    json_array_set_new(l, 1, a);
+}
+static void p_value(json_t **r, const json_t *p) {
+    set(json_array_get(json_object_get(*r, "storageProof"), 1), "value", "0x1f5");
+}
+static void p_absent(json_t **r, const json_t *p) { /* "nothing there", with another slot's exclusion proof */
+    json_t *l = json_object_get(*r, "storageProof"), *e = json_array_get(l, 1);
+    set(e, "value", "0x0");
+    json_object_set(e, "proof", json_object_get(json_array_get(l, 2), "proof"));
+}
+static void p_absent_empty(json_t **r, const json_t *p) {
+    json_t *e = json_array_get(json_object_get(*r, "storageProof"), 1);
+    set(e, "value", "0x0");
+    json_object_set_new(e, "proof", json_array());
+}
+static void p_present(json_t **r, const json_t *p) { /* a value for an absent slot */
+    set(json_array_get(json_object_get(*r, "storageProof"), 2), "value", "0x5");
+}
+static void p_balance(json_t **r, const json_t *p) {
+    set(*r, "balance", "0xffffffff");
+}
+static void p_nonce(json_t **r, const json_t *p) {
+    set(*r, "nonce", "0x63");
+}
+static void p_codehash(json_t **r, const json_t *p) {
+    flip(*r, "codeHash");
+}
+static void p_storagehash(json_t **r, const json_t *p) {
+    flip(*r, "storageHash");
+}
+static void p_odd(json_t **r, const json_t *p) {
+    json_array_set_new(proof_of(*r, -1), 0, json_string("0xabc"));
+}
+static void p_noproof(json_t **r, const json_t *p) {
+    json_object_del(*r, "accountProof");
+}
+static void c_code(json_t **r, const json_t *p) {
+    json_decref(*r);
+    *r = json_string("0x5b5b");
+}
+static void c_none(json_t **r, const json_t *p) {
+    json_decref(*r);
+    *r = json_string("0x");
+}
+
+static json_t *log_of(json_t *r) {
+    return json_array_get(json_object_get(json_array_get(r, 1), "logs"), 0);
+}
+static void rebloom(json_t *receipt) {
+    uint8_t bloom[256] = {0}, tmp[32];
+    size_t i, j;
+    json_t *l, *t;
+    json_array_foreach(json_object_get(receipt, "logs"), i, l) {
+        if (!hj_fixed(tmp, 20, l, "address", NULL))
+            bloom_add(bloom, tmp, 20);
+        json_array_foreach(json_object_get(l, "topics"), j, t) if (!hj_str_fixed(tmp, 32, t, "t", NULL)) bloom_add(bloom, tmp, 32);
+    }
+    json_object_set_new(receipt, "logsBloom", hj_new_bytes(bloom, 256));
+}
+static bool long_enough(json_t *r) {
+    return json_array_size(r) > 1;
+}
+#define RECEIPTS(name, ...)                                                                                                               \
+    static void name(json_t **r, const json_t *p) {                                                                                       \
+        if (!long_enough(*r))                                                                                                             \
+            return;                                                                                                                       \
+        json_t *o = json_array_get(*r, 1);                                                                                                \
+        (void)o;                                                                                                                          \
+        __VA_ARGS__;                                                                                                                      \
+    }
+RECEIPTS(r_order, json_t *a = json_incref(json_array_get(*r, 0)); json_array_set(*r, 0, o); json_array_set_new(*r, 1, a))
+RECEIPTS(r_omit_plain, json_array_clear(json_object_get(o, "logs")))
+RECEIPTS(r_omit, json_array_clear(json_object_get(o, "logs")); rebloom(o))
+RECEIPTS(r_invent, json_array_append_new(json_object_get(o, "logs"), json_deep_copy(log_of(*r))); rebloom(o))
+RECEIPTS(r_data, set(log_of(*r), "data", "0x00000000000000000000000000000000000000000000000000000000000000ff"))
+RECEIPTS(r_topic, json_array_set_new(json_object_get(log_of(*r), "topics"), 0, json_string("0x0000000000000000000000000000000000000000000000000000000000000008")); rebloom(o))
+RECEIPTS(r_addr, set(log_of(*r), "address", "0x4200000000000000000000000000000000000016"); rebloom(o))
+RECEIPTS(r_status, set(o, "status", "0x0"))
+RECEIPTS(r_status2, set(o, "status", "0x2"))
+RECEIPTS(r_gas, set(o, "cumulativeGasUsed", "0x1"))
+RECEIPTS(r_type, set(o, "type", "0x0"))
+RECEIPTS(r_fewer, json_array_remove(*r, 1))
+RECEIPTS(r_nonce, set(json_array_get(*r, 0), "depositNonce", "0x63"))
+RECEIPTS(r_version, json_object_del(json_array_get(*r, 0), "depositReceiptVersion"))
+RECEIPTS(r_topics5, json_t *t = json_object_get(log_of(*r), "topics"); for (int i = 0; i < 5; i++) json_array_append(t, json_array_get(t, 0)))
+RECEIPTS(r_nologs, json_object_set_new(o, "logs", json_null()))
+static void r_null(json_t **r, const json_t *p) {
+    json_decref(*r);
+    *r = json_null();
+}
+#define BODY(name, ...)                                                                                                                   \
+    static void name(json_t **r, const json_t *p) {                                                                                       \
+        json_t *txs = json_object_get(*r, "transactions"), *o = json_array_get(txs, 1);                                                   \
+        (void)o;                                                                                                                          \
+        __VA_ARGS__;                                                                                                                      \
+    }
+BODY(t_hash, flip(o, "hash"))
+BODY(t_value, set(o, "value", "0x1234"))
+BODY(t_from, set(o, "from", "0x4200000000000000000000000000000000000016"))
+BODY(t_omit, json_array_remove(txs, 1))
+BODY(t_order, json_t *a = json_incref(json_array_get(txs, 0)); json_array_set(txs, 0, o); json_array_set_new(txs, 1, a))
+BODY(t_type, set(o, "type", "0x6"))
+BODY(t_none, json_object_set_new(*r, "transactions", json_null()))
+BODY(t_other, json_decref(*r); json_t *q = json_pack("[s,b]", "0x5", 1); *r = sim_answer(&sim, "eth_getBlockByNumber", q); json_decref(q))
+static void x_place(json_t **r, const json_t *p) { /* says: in another block */
+    json_object_set_new(*r, "blockHash", hj_new_bytes(sim.b[12].h.hash.b, 32));
+}
+static void x_odd(json_t **r, const json_t *p) {
+    set(*r, "blockHash", "0x12");
+}
+static void s_hash(json_t **r, const json_t *p) {
+    json_decref(*r);
+    *r = json_string("0x1111111111111111111111111111111111111111111111111111111111111111");
+}
+
+#define BY_NUMBER "eth_getBlockByNumber"
+#define PROOF "eth_getProof"
+#define RECEIPTS_OF "eth_getBlockReceipts"
+#define BY_HASH "eth_getBlockByHash"
+static const struct lie lies[] = {
+    {"header: hash altered", BY_NUMBER, h_hash, 0, SYNC, LOAM_EHEADER, true},
+    {"header: state root altered", BY_NUMBER, h_state, 0, SYNC, LOAM_EHEADER, true},
+    {"header: parent altered, hash fitted", BY_NUMBER, h_parent, 0, SYNC, LOAM_ELINK, true},
+    {"header: another number than asked", BY_NUMBER, h_number, 0, SYNC, LOAM_EWRONGBLOCK, true},
+    {"header: time before its parent's", BY_NUMBER, h_time, 0, SYNC, LOAM_ETIMESTAMP, true},
+    {"header: base fee altered, hash fitted", BY_NUMBER, h_fee, 0, SYNC, LOAM_EBASEFEE, true},
+    {"header: of an older fork", BY_NUMBER, h_fork, 0, SYNC, LOAM_EFORK, true},
+    {"header: extra data of no fork", BY_NUMBER, h_extra, 0, SYNC, LOAM_EFORK, true},
+    {"header: excess blob gas", BY_NUMBER, h_excess, 0, SYNC, LOAM_EFORK, true},
+    {"header: blob gas before Jovian", BY_NUMBER, h_blobgas, 0, SYNC, LOAM_EFORK, true},
+    {"header: requests on an L2", BY_NUMBER, h_requests, 0, SYNC, LOAM_EFORK, true},
+    {"header: a field in the middle missing", BY_NUMBER, h_gap_fields, 0, SYNC, LOAM_EHEADER, true},
+    {"header: state root missing", BY_NUMBER, h_missing, 0, SYNC, LOAM_ENULL, true},
+    {"header: odd count of digits", BY_NUMBER, h_odd, 0, SYNC, LOAM_EHEX, true},
+    {"header: leading zero", BY_NUMBER, h_lead, 0, SYNC, LOAM_EHEX, true},
+    {"header: number over 64 bits", BY_NUMBER, h_huge, 0, SYNC, LOAM_EHEX, true},
+    {"header: negative number", BY_NUMBER, h_neg, 0, SYNC, LOAM_EHEX, true},
+    {"header: JSON integer for hex", BY_NUMBER, h_int, 0, SYNC, LOAM_EHEX, true},
+    {"header: more gas than its limit", BY_NUMBER, h_gas, 0, SYNC, LOAM_EFORK, true},
+    {"header: 33 bytes of extra data", BY_NUMBER, h_extra33, 0, SYNC, LOAM_EHEADER, true},
+    {"header: uncles", BY_NUMBER, h_uncles, 0, SYNC, LOAM_EFORK, true},
+    {"header: difficulty", BY_NUMBER, h_difficulty, 0, SYNC, LOAM_EFORK, true},
+    {"header: a string", BY_NUMBER, h_str, 0, SYNC, LOAM_EJSON, true},
+    {"header: null head", BY_NUMBER, h_null, 0, SYNC, LOAM_ENULL, true},
+    {"header: gap in the middle", BY_NUMBER, h_gap, 0, SYNC, LOAM_ENULL, true},
+    {"another genesis", BY_NUMBER, h_genesis, 0, CHECK, LOAM_EGENESIS, true},
+    {"another chain id", "eth_chainId", chain_other, 0, CHECK, LOAM_ECHAIN, true},
+    {"answer with another id", NULL, NULL, RAW_ID, SYNC, LOAM_ERPCID, true},
+    {"neither result nor error", NULL, NULL, RAW_NOTHING, SYNC, LOAM_EJSON, true},
+    {"not JSON", NULL, NULL, RAW_NOT_JSON, SYNC, LOAM_EJSON, true},
+    {"JSON cut", NULL, NULL, RAW_TRUNCATED_JSON, SYNC, LOAM_EJSON, true},
+    {"a web page", NULL, NULL, RAW_HTML, SYNC, LOAM_EJSON, true},
+    {"an array", NULL, NULL, RAW_ARRAY, SYNC, LOAM_EJSON, true},
+    {"a key twice", NULL, NULL, RAW_DUPLICATE, SYNC, LOAM_EJSON, true},
+    {"empty 200", NULL, NULL, RAW_EMPTY, SYNC, LOAM_EEMPTY, true},
+    {"error with control characters", NULL, NULL, RAW_ERROR, SYNC, LOAM_ERPC, false},
+    {"HTTP 500", NULL, NULL, RAW_500, SYNC, LOAM_ESTATUS, true},
+    {"HTTP 429", NULL, NULL, RAW_429, SYNC, LOAM_ERATE, true},
+    {"redirect", NULL, NULL, RAW_302, SYNC, LOAM_ESTATUS, true},
+    {"gzip unasked", NULL, NULL, RAW_GZIP, SYNC, LOAM_EENCODING, true},
+    {"endless body", NULL, NULL, RAW_ENDLESS, SYNC, LOAM_ELIMIT, true},
+    {"never answers", NULL, NULL, RAW_SLOW, SYNC, LOAM_ETIMEOUT, true},
+    {"half an answer, then silence", NULL, NULL, RAW_CUT, SYNC, LOAM_ETIMEOUT, true},
+    {"proof: node altered", PROOF, p_node, 0, SLOTS, LOAM_EPROOF, true},
+    {"proof: nodes swapped", PROOF, p_swap, 0, SLOTS, LOAM_EPROOF, true},
+    {"proof: cut", PROOF, p_short, 0, SLOTS, LOAM_EPROOFSHORT, true},
+    {"proof: node too many", PROOF, p_long, 0, SLOTS, LOAM_EPROOFLONG, true},
+    {"proof: of another block", PROOF, p_block, 0, SLOTS, LOAM_EPROOF, true},
+    {"proof: another address", PROOF, p_addr, 0, SLOTS, LOAM_EWRONGADDR, true},
+    {"proof: another account under this name", PROOF, p_other_account, 0, SLOTS, LOAM_EPROOF, true},
+    {"proof: missing", PROOF, p_noproof, 0, SLOTS, LOAM_ENULL, true},
+    {"proof: odd hex", PROOF, p_odd, 0, SLOTS, LOAM_EHEX, true},
+    {"proof: null", PROOF, h_null, 0, SLOTS, LOAM_ENULL, true},
+    {"proof: slot left out", PROOF, p_slot_missing, 0, SLOTS, LOAM_EWRONGSLOT, true},
+    {"proof: slot twice", PROOF, p_slot_twice, 0, SLOTS, LOAM_EWRONGSLOT, true},
+    {"proof: another slot", PROOF, p_slot_key, 0, SLOTS, LOAM_EWRONGSLOT, true},
+    {"proof: slots in another order", PROOF, p_slot_order, 0, SLOTS, LOAM_EWRONGSLOT, true},
+    {"proof: slot's node altered", PROOF, p_slot_node, 0, SLOTS, LOAM_EPROOF, true},
+    {"proof: slot's proof cut", PROOF, p_slot_short, 0, SLOTS, LOAM_EPROOFSHORT, true},
+    {"proof: slot's node too many", PROOF, p_slot_long, 0, SLOTS, LOAM_EPROOFLONG, true},
+    {"proof: value altered", PROOF, p_value, 0, SLOTS, LOAM_EVALUE, true},
+    {"proof: value for an absent slot", PROOF, p_present, 0, SLOTS, LOAM_EVALUE, true},
+    {"proof: absence with another slot's proof", PROOF, p_absent, 0, SLOTS, LOAM_EPROOFSHORT, true},
+    {"proof: absence without a proof", PROOF, p_absent_empty, 0, SLOTS, LOAM_EPROOFSHORT, true},
+    {"proof: balance altered", PROOF, p_balance, 0, SLOTS, LOAM_EVALUE, true},
+    {"proof: nonce altered", PROOF, p_nonce, 0, SLOTS, LOAM_EVALUE, true},
+    {"proof: code hash altered", PROOF, p_codehash, 0, SLOTS, LOAM_EVALUE, true},
+    {"proof: storage hash altered", PROOF, p_storagehash, 0, SLOTS, LOAM_EVALUE, true},
+    {"code altered", "eth_getCode", c_code, 0, CODE, LOAM_ECODE, true},
+    {"code left out", "eth_getCode", c_none, 0, CODE, LOAM_ECODE, true},
+    {"receipts reordered", RECEIPTS_OF, r_order, 0, BLOCK, LOAM_ERECEIPT, true},
+    {"log omitted", RECEIPTS_OF, r_omit_plain, 0, LOGS, LOAM_EBLOOM, true},
+    {"log omitted, bloom fitted", RECEIPTS_OF, r_omit, 0, LOGS, LOAM_ERECEIPT, true},
+    {"log invented", RECEIPTS_OF, r_invent, 0, LOGS, LOAM_ERECEIPT, true},
+    {"log's data altered", RECEIPTS_OF, r_data, 0, BLOCK, LOAM_ERECEIPT, true},
+    {"log's topic altered", RECEIPTS_OF, r_topic, 0, BLOCK, LOAM_ERECEIPT, true},
+    {"log's address altered", RECEIPTS_OF, r_addr, 0, BLOCK, LOAM_ERECEIPT, true},
+    {"log with six topics", RECEIPTS_OF, r_topics5, 0, BLOCK, LOAM_EJSON, true},
+    {"receipt: logs null", RECEIPTS_OF, r_nologs, 0, BLOCK, LOAM_ENULL, true},
+    {"receipt: status altered", RECEIPTS_OF, r_status, 0, RECEIPT, LOAM_ERECEIPT, true},
+    {"receipt: status 2", RECEIPTS_OF, r_status2, 0, RECEIPT, LOAM_ERECEIPT, true},
+    {"receipt: gas altered", RECEIPTS_OF, r_gas, 0, BLOCK, LOAM_ERECEIPT, true},
+    {"receipt: type altered", RECEIPTS_OF, r_type, 0, BLOCK, LOAM_ERECEIPT, true},
+    {"receipt: deposit nonce altered", RECEIPTS_OF, r_nonce, 0, BLOCK, LOAM_ERECEIPT, true},
+    {"receipt: deposit version left out", RECEIPTS_OF, r_version, 0, BLOCK, LOAM_ERECEIPT, true},
+    {"receipt left out", RECEIPTS_OF, r_fewer, 0, BLOCK, LOAM_ERECEIPT, true},
+    {"receipts null", RECEIPTS_OF, r_null, 0, BLOCK, LOAM_ENULL, true},
+    {"transaction: hash altered", BY_HASH, t_hash, 0, BLOCK, LOAM_ETXHASH, true},
+    {"transaction: value altered", BY_HASH, t_value, 0, BLOCK, LOAM_ETXHASH, true},
+    {"transaction: sender altered", BY_HASH, t_from, 0, BLOCK, LOAM_ESIG, true},
+    {"transaction: unknown type", BY_HASH, t_type, 0, BLOCK, LOAM_EUNSUPPORTED, true},
+    {"transaction left out", BY_HASH, t_omit, 0, BLOCK, LOAM_ETXROOT, true},
+    {"transactions reordered", BY_HASH, t_order, 0, BLOCK, LOAM_ETXROOT, true},
+    {"transactions null", BY_HASH, t_none, 0, BLOCK, LOAM_EJSON, true},
+    {"another block's body", BY_HASH, t_other, 0, BLOCK, LOAM_EWRONGBLOCK, true},
+    {"block null", BY_HASH, h_null, 0, BLOCK, LOAM_ENULL, true},
+    {"receipt placed in another block", "eth_getTransactionReceipt", x_place, 0, RECEIPT, LOAM_EWRONGBLOCK, true},
+    {"receipt with odd block hash", "eth_getTransactionReceipt", x_odd, 0, RECEIPT, LOAM_EHEX, false},
+    {"sent under another hash", "eth_sendRawTransaction", s_hash, 0, SEND, LOAM_ETXHASH, true},
+};
+#define LIES (sizeof lies / sizeof *lies)
+
+static void say(const struct lie *l) {
+    uv_mutex_lock(&lock);
+    script = l;
+    uv_mutex_unlock(&lock);
+}
+
+static void test_honest(void **state) {
+    struct client k;
+    struct err e;
+    struct chain_head h;
+    say(NULL);
+    open_client(&k, (const char *const[]){liar_url, NULL}, NULL);
+    OK(chain_check(k.c, &e));
+    for (enum op op = SYNC; op <= LOGS; op++)
+        OK(act(&k, op, &e));
+    OK(chain_head(k.c, &h, &e));
+    assert_int_equal(h.h.number, BLOCKS - 1);
+    struct rpc_health hl;
+    rpc_health(&hl, k.rpc, 0);
+    assert_int_equal(hl.lies + hl.faults, 0);
+    assert_int_equal(hl.score, 100);
+    close_client(&k);
+}
+
+static void test_lies(void **state) {
+    unsigned wrong = 0; /* all are tried before the test fails */
+    for (size_t i = 0; i < LIES; i++) {
+        const struct lie *l = &lies[i];
+        struct client k;
+        struct err e;
+        struct rpc_health hl;
+        bool synced = l->op != SYNC;
+        /* alone: its own code */
+        say(NULL);
+        open_client(&k, (const char *const[]){liar_url, NULL}, NULL);
+        if (synced)
+            OK(chain_sync(k.c, &e));
+        say(l);
+        enum loam_status s = act(&k, l->op, &e);
+        if (s != l->code)
+            wrong += (print_error("%s: %s (%s), not %s\n", l->name, status_name(s), e.text, status_name(l->code)), 1u);
+        for (const char *p = e.text; *p; p++)
+            assert_true((unsigned char)*p >= 0x20 && (unsigned char)*p != 0x7f);
+        rpc_health(&hl, k.rpc, 0);
+        if (l->costs && !(hl.score < 100 && hl.lies + hl.faults > 0 && *hl.last_error))
+            wrong += (print_error("%s: cost nothing\n", l->name), 1u);
+        /* nothing false was kept */
+        struct chain_head h;
+        say(NULL);
+        if (!chain_head(k.c, &h, NULL))
+            assert_memory_equal(h.h.hash.b, sim.b[h.h.number].h.hash.b, 32);
+        /* and told the truth afterwards, it goes on */
+        OK(chain_sync(k.c, &e));
+        OK(act(&k, l->op, &e));
+        close_client(&k);
+        /* beside an honest one: it goes on with that (checks of every endpoint excepted) */
+        if (l->op == CHECK || l->raw == RAW_SLOW || l->raw == RAW_CUT || l->code == LOAM_ERPC || l->op == SEND)
+            continue;
+        open_client(&k, (const char *const[]){liar_url, honest_url, NULL}, NULL);
+        if (synced)
+            OK(chain_sync(k.c, &e));
+        say(l);
+        for (int tries = 0; tries < 3; tries++)
+            if (!(s = act(&k, l->op, &e)))
+                break;
+        if (s)
+            wrong += (print_error("%s, with an honest one beside: %s (%s)\n", l->name, status_name(s), e.text), 1u);
+        say(NULL);
+        close_client(&k);
+    }
+    assert_int_equal(wrong, 0);
+    print_message("# %zu lies refused\n", LIES);
+}
+
+/* k of n: two must agree; one lies consistently, one is behind. */
+static void test_agreement(void **state) {
+    struct client k;
+    struct err e;
+    struct chain_head h;
+    say(NULL);
+    static const struct lie alter = {"consistent other head", BY_NUMBER, h_fee, 0, SYNC, LOAM_EDISAGREE, true};
+    open_client(&k, (const char *const[]){liar_url, honest_url, NULL}, &(struct chain_config){.agree_k = 2});
+    OK(chain_sync(k.c, &e));
+    OK(chain_head(k.c, &h, &e));
+    assert_int_equal(h.agree_k, 2);
+    assert_int_equal(h.agree_n, 2);
+    say(&alter);
+    uv_mutex_lock(&lock);
+    sim_mine(&sim, true);
+    uv_mutex_unlock(&lock);
+    FAILS(LOAM_EDISAGREE, chain_sync(k.c, &e));
+    say(NULL);
+    OK(chain_sync(k.c, &e));
+    close_client(&k);
+    /* a stale head */
+    open_client(&k, (const char *const[]){honest_url, NULL}, &(struct chain_config){.stale_s = 1});
+    clock_set(clock_mono_us(), clock_unix_ms() + 3600000);
+    FAILS(LOAM_ESTALE, chain_sync(k.c, &e));
+    clock_set(0, 0);
+    OK(chain_head(k.c, &h, &e));
+    assert_true(h.stale);
+    close_client(&k);
+}
+
+static void test_reorgs(void **state) {
+    struct client k;
+    struct err e;
+    struct chain_head h;
+    say(NULL);
+    open_client(&k, (const char *const[]){honest_url, NULL}, NULL);
+    OK(chain_sync(k.c, &e));
+    for (size_t depth = 1; depth <= 32; depth *= 2) {
+        uv_mutex_lock(&lock);
+        sim_reorg(&sim, depth, depth == 4 ? 0 : 2);
+        uv_mutex_unlock(&lock);
+        OK(chain_sync(k.c, &e));
+        OK(chain_head(k.c, &h, &e));
+        assert_memory_equal(h.h.hash.b, sim.b[sim.n - 1].h.hash.b, 32);
+    }
+    assert_int_equal(k.reorgs, 6);
+    for (size_t i = 0; i < sim.n; i++) {
+        struct header x;
+        OK(chain_header(k.c, &x, i, &e));
+        assert_memory_equal(x.hash.b, sim.b[i].h.hash.b, 32);
+    }
+    close_client(&k);
+}
+
+static void feed(json_t *o) {
+    uv_mutex_lock(&lock);
+    json_decref(feed_next);
+    feed_next = o;
+    uv_mutex_unlock(&lock);
+}
+
+static void test_feed(void **state) {
+    struct client k;
+    struct err e;
+    struct chain_head h;
+    static const uint8_t other_key[32] = {[31] = 0x33};
+    say(NULL);
+    /* fresh blocks: their times must lie within the window */
+    uv_mutex_lock(&lock);
+    sim_clear(&sim);
+    sim_init(&sim, 1301, false, clock_unix_ms() / 1000 - 2 * 12);
+    for (int i = 1; i < 12; i++)
+        sim_mine(&sim, i % 2);
+    uv_mutex_unlock(&lock);
+    open_client(&k, (const char *const[]){honest_url, NULL}, NULL);
+    feed(NULL);
+    FAILS(LOAM_ENULL, chain_feed_poll(k.c, &e));
+    OK(chain_sync(k.c, &e));
+    OK(chain_head(k.c, &h, &e));
+    assert_int_equal(h.how, KNOWN_AGREED);
+    feed(sim_feed(&sim, 11, other_key, 1301));
+    FAILS(LOAM_ESIGNER, chain_feed_poll(k.c, &e));
+    feed(sim_feed(&sim, 11, sim_sequencer_key, 10));
+    FAILS(LOAM_ESIGNER, chain_feed_poll(k.c, &e)); /* of another chain */
+    feed(sim_feed(&sim, 11, sim_sequencer_key, 1301));
+    OK(chain_feed_poll(k.c, &e));
+    OK(chain_head(k.c, &h, &e));
+    assert_int_equal(h.how, KNOWN_SIGNED);
+    enum known how, to;
+    chain_known(k.c, 5, &how, &to);
+    assert_int_equal(how, KNOWN_LINKED);
+    assert_int_equal(to, KNOWN_SIGNED);
+    OK(chain_feed_poll(k.c, &e)); /* the same again: nothing new, nothing wrong */
+    /* ahead of the RPCs' next round: the feed alone moves the head, and fills the gap before it */
+    uv_mutex_lock(&lock);
+    sim_mine(&sim, true);
+    sim_mine(&sim, false);
+    uv_mutex_unlock(&lock);
+    feed(sim_feed(&sim, 13, sim_sequencer_key, 1301));
+    OK(chain_feed_poll(k.c, &e));
+    OK(chain_head(k.c, &h, &e));
+    assert_int_equal(h.h.number, 13);
+    assert_int_equal(h.how, KNOWN_SIGNED);
+    /* equivocation: another block of that height, signed too */
+    uv_mutex_lock(&lock);
+    sim_reorg(&sim, 1, 0);
+    uv_mutex_unlock(&lock);
+    feed(sim_feed(&sim, 13, sim_sequencer_key, 1301));
+    FAILS(LOAM_EEQUIVOCATION, chain_feed_poll(k.c, &e));
+    assert_int_equal(chain_evidence_count(k.c), 1);
+    struct buf ev = BUF_INIT(1 << 20);
+    OK(chain_evidence(k.c, &ev, 0, &e));
+    assert_true(ev.len > 2 * (65 + 4 + 592));
+    uint32_t n1 = le32(ev.data + 65);
+    assert_int_equal(ev.len, 65 + 4 + n1 + 65 + 4 + le32(ev.data + 65 + 4 + n1 + 65));
+    buf_clear(&ev);
+    /* an old message that is not in the chain */
+    struct sim old;
+    sim_init(&old, 1301, false, clock_unix_ms() / 1000 - 2 * 12);
+    old.salt = 9;
+    for (int i = 1; i < 9; i++)
+        sim_mine(&old, false);
+    feed(sim_feed(&old, 8, sim_sequencer_key, 1301));
+    FAILS(LOAM_EREPLAY, chain_feed_poll(k.c, &e));
+    sim_clear(&old);
+    /* too old, too new */
+    sim_init(&old, 1301, false, clock_unix_ms() / 1000 - 200);
+    feed(sim_feed(&old, 0, sim_sequencer_key, 1301));
+    FAILS(LOAM_ETIMESTAMP, chain_feed_poll(k.c, &e));
+    sim_clear(&old);
+    sim_init(&old, 1301, false, clock_unix_ms() / 1000 + 100);
+    feed(sim_feed(&old, 0, sim_sequencer_key, 1301));
+    FAILS(LOAM_ETIMESTAMP, chain_feed_poll(k.c, &e));
+    sim_clear(&old);
+    /* malformed */
+    json_t *o = sim_feed(&sim, 5, sim_sequencer_key, 1301);
+    set(o, "data", "0x12345");
+    feed(o);
+    FAILS(LOAM_EHEX, chain_feed_poll(k.c, &e));
+    feed(json_pack("{s:s}", "data", "0x12"));
+    FAILS(LOAM_EJSON, chain_feed_poll(k.c, &e));
+    o = sim_feed(&sim, 5, sim_sequencer_key, 1301);
+    set(json_object_get(o, "signature"), "yParity", "0x7");
+    feed(o);
+    FAILS(LOAM_ESIG, chain_feed_poll(k.c, &e));
+    close_client(&k);
+}
+
+/* A store from an earlier run: the client resumes, and refuses to go on with another chain. */
+static void test_resume(void **state) {
+    struct client k;
+    struct err e;
+    struct chain_head h;
+    say(NULL);
+    open_client(&k, (const char *const[]){honest_url, NULL}, NULL);
+    OK(chain_sync(k.c, &e));
+    chain_free(k.c);
+    struct chain_config cfg = {.chain_id = 1301, .rules = sim.rules};
+    OK(chain_new(&k.c, &cfg, k.rpc, &k.store, NULL, &e));
+    OK(chain_head(k.c, &h, &e)); /* known before any question */
+    assert_int_equal(h.h.number, sim.n - 1);
+    uv_mutex_lock(&lock);
+    sim_clear(&sim);
+    sim_init(&sim, 1301, false, clock_unix_ms() / 1000 - 400);
+    for (int i = 1; i < 30; i++)
+        sim_mine(&sim, i % 2);
+    uv_mutex_unlock(&lock);
+    FAILS(LOAM_EGENESIS, chain_sync(k.c, &e));
+    FAILS(LOAM_EGENESIS, chain_check(k.c, &e));
+    close_client(&k);
+}
+
+static void test_history(void **state) {
+    static const struct addr20 history = {
+        {0x00, 0x00, 0xf9, 0x08, 0x27, 0xf1, 0xc5, 0x3a, 0x10, 0xcb, 0x7a, 0x02, 0x33, 0x5b, 0x17, 0x53, 0x20, 0x00, 0x29, 0x35}};
+    struct client k;
+    struct err e;
+    struct header h;
+    struct hash32 slot = {{0}}, got;
+    say(NULL);
+    uv_mutex_lock(&lock);
+    put_be64(slot.b + 24, 7);
+    sim_set(&sim, &history, &slot, u256_from_be(sim.b[7].h.hash.b));
+    put_be64(slot.b + 24, 8);
+    sim_set(&sim, &history, &slot, u256_from_be(sim.b[9].h.hash.b)); /* wrong on purpose */
+    sim_mine(&sim, false);
+    uv_mutex_unlock(&lock);
+    open_client(&k, (const char *const[]){honest_url, NULL}, NULL);
+    OK(chain_sync(k.c, &e));
+    OK(chain_history_hash(k.c, &got, 7, NULL, &e));
+    assert_memory_equal(got.b, sim.b[7].h.hash.b, 32);
+    OK(chain_history_header(k.c, &h, 7, NULL, &e));
+    assert_int_equal(h.number, 7);
+    FAILS(LOAM_EWRONGBLOCK, chain_history_header(k.c, &h, 8, NULL, &e));
+    FAILS(LOAM_ENOTFOUND, chain_history_hash(k.c, &got, 9, NULL, &e));
+    FAILS(LOAM_ERANGE, chain_history_hash(k.c, &got, 9999, NULL, &e));
+    close_client(&k);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_honest), cmocka_unit_test(test_lies),   cmocka_unit_test(test_agreement), cmocka_unit_test(test_reorgs),
+        cmocka_unit_test(test_feed),   cmocka_unit_test(test_resume), cmocka_unit_test(test_history),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}

@@ -53,7 +53,7 @@ static double noise(void) { /* about normal, fixed sequence */
 }
 
 /* Factors of a row's gradient of one tensor, and g = scale · u'h the way lm makes it. */
-enum { L = 3, R = 2, T = 37, N = 24 };
+enum { L = 3, R = 10, T = 37, N = 24 };
 static const uint32_t outs[L] = {5, 40, 17};
 static float u[T * 40], h[T * R], g[40 * R];
 
@@ -108,54 +108,62 @@ static void plans(void **state) {
     FAILS(LOAM_ELIMIT, poa_plan_make(&p, &a, N, POA_CHECKPOINTS_MAX + 1, 0, true, zeros, &e));
 }
 
-/* The projection from factors is P g, with the stated signs, up to fp32 rounding; and exactly the stated chains. */
+/* The projection from factors is P g, with the stated signs, up to fp32 rounding; and exactly the stated chains, for every
+ * k, in plain C and with the processor's vectors, for any number of threads. */
 static void projection(void **state) {
     (void)state;
     struct lm_lora t[L];
     struct lm_adapter a = fake_adapter(t);
     struct poa_plan p;
-    struct poa_signs s;
-    float out[40 * R];
     OK(poa_plan_make(&p, &a, N, 1, 0, true, zeros, &e));
-    p.k = 16;
-    OK(poa_signs_init(&s, &p, &e));
-    for (uint32_t l = 0; l < L; l++) {
-        struct lm_grad_tensor gt = gradient_of(3, l, 0);
-        OK(poa_gradient(out, &s, &p, &gt, &e));
-        if (outs[l] <= 16) {
-            assert_memory_equal(out, g, outs[l] * R * sizeof *out);
-            continue;
-        }
-        struct philox ph;
-        philox_init(&ph, zeros, "poa-sign");
-        for (uint32_t j = 0; j < 16; j++) {
-            float sign[40], v[T];
-            for (uint32_t o = 0; o < outs[l]; o++) {
-                uint32_t b = o * 16 + j, w[4];
-                philox_block(&ph, l, b / 128, w);
-                sign[o] = w[b / 32 % 4] >> b % 32 & 1 ? -1.0f : 1.0f;
-            }
-            for (int k = 0; k < T; k++) {
-                v[k] = 0;
-                for (uint32_t o = 0; o < outs[l]; o++)
-                    v[k] += sign[o] * u[(size_t)k * outs[l] + o];
-            }
-            for (int r = 0; r < R; r++) {
-                float acc = 0;
-                double whole = 0, size = 0;
-                for (int k = 0; k < T; k++)
-                    acc = fmaf(v[k], h[k * R + r], acc);
-                acc *= 0.5f;
-                assert_memory_equal(&acc, &out[j * R + r], 4);
-                for (uint32_t o = 0; o < outs[l]; o++) {
-                    whole += (double)sign[o] * g[o * R + r];
-                    size += fabs((double)g[o * R + r]);
+    for (int variant = 0; variant < 4; variant++)
+        for (uint32_t k = 1; k <= 32; k *= 2) {
+            struct poa_signs s;
+            struct gpu *gpu;
+            float out[40 * R];
+            OK(gpu_open(&gpu, &(struct gpu_config){NULL, 1 + 2 * (variant / 2)}, &e));
+            p.k = k;
+            OK(poa_signs_init(&s, &p, gpu, &e));
+            s.plain = variant % 2;
+            for (uint32_t l = 0; l < L; l++) {
+                struct lm_grad_tensor gt = gradient_of(3, l, 0);
+                OK(poa_gradient(out, &s, &p, &gt, &e));
+                if (outs[l] <= k) {
+                    assert_memory_equal(out, g, outs[l] * R * sizeof *out);
+                    continue;
                 }
-                assert_true(fabs(whole - (double)acc) < 1e-4 * size);
+                struct philox ph;
+                philox_init(&ph, zeros, "poa-sign");
+                for (uint32_t j = 0; j < k; j++) {
+                    float sign[40], v[T];
+                    for (uint32_t o = 0; o < outs[l]; o++) {
+                        uint32_t b = o * k + j, w[4];
+                        philox_block(&ph, l, b / 128, w);
+                        sign[o] = w[b / 32 % 4] >> b % 32 & 1 ? -1.0f : 1.0f;
+                    }
+                    for (int n = 0; n < T; n++) {
+                        v[n] = 0;
+                        for (uint32_t o = 0; o < outs[l]; o++)
+                            v[n] += sign[o] * u[(size_t)n * outs[l] + o];
+                    }
+                    for (int r = 0; r < R; r++) {
+                        float acc = 0;
+                        double whole = 0, size = 0;
+                        for (int n = 0; n < T; n++)
+                            acc = fmaf(v[n], h[n * R + r], acc);
+                        acc *= 0.5f;
+                        assert_memory_equal(&acc, &out[j * R + r], 4);
+                        for (uint32_t o = 0; o < outs[l]; o++) {
+                            whole += (double)sign[o] * g[o * R + r];
+                            size += fabs((double)g[o * R + r]);
+                        }
+                        assert_true(fabs(whole - (double)acc) < 1e-4 * size);
+                    }
+                }
             }
+            poa_signs_clear(&s);
+            gpu_close(gpu);
         }
-    }
-    poa_signs_clear(&s);
 }
 
 static void exponents(void **state) {
@@ -261,7 +269,7 @@ static void stores(void **state) {
     struct buf b = BUF_INIT(1 << 20);
     OK(file_read(&b, path, &e));
     in("bad");
-    for (size_t n = 0; n < b.len; n += n < 700 ? 1 : 997) {
+    for (size_t n = 0; n < b.len; n += n < 700 ? 1 : 1997) {
         put_file(b.data, n);
         assert_int_not_equal(poa_store_open(&s, path, true, &e), LOAM_OK);
         if (n < 700) {

@@ -37,7 +37,7 @@ enum loam_status poa_build_new(struct poa_build **out, const struct poa_plan *pl
         return err_set(err, LOAM_ENOMEM, "attribution: a builder");
     b->plan = plan;
     b->gpu = g;
-    enum loam_status st = poa_signs_init(&b->signs, plan, err);
+    enum loam_status st = poa_signs_init(&b->signs, plan, g, err);
     b->scratch_bytes = plan->rows * poa_plan_offset(plan, plan->tensors) * sizeof(float);
     if (!st && !(b->have = mem_zarray(plan->rows, plan->tensors)))
         st = err_set(err, LOAM_ENOMEM, "attribution: a table of %llu rows", (unsigned long long)plan->rows);

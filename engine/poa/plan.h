@@ -4,15 +4,17 @@
 
 #include "poa/store.h"
 
-/* The sign bits of projected tensors, made when first needed. Owned by a builder or query. */
+/* The sign bits of projected tensors, made when first needed, and room to work. Owned by a builder or query. */
 struct poa_signs {
+    struct gpu *gpu;  /* its threads share the work; borrowed */
     uint32_t *bits[POA_TENSORS_MAX];
-    float *row;       /* [k] */
-    float *v;         /* [POA_TILE][k] */
+    float *panel;     /* a thread: [largest projected out][POA_LANES] */
+    size_t panel_size; /* floats a thread */
+    bool plain;       /* tests: the plain C version, whatever the processor has */
 };
-enum { POA_TILE = 32 }; /* tokens projected together: their sums of k floats stay in the cache */
+enum { POA_LANES = 16 }; /* outputs of the projection worked on together: two vectors of AVX2, all that registers hold */
 
-enum loam_status poa_signs_init(struct poa_signs *s, const struct poa_plan *p, struct err *err) LOAM_MUST_USE;
+enum loam_status poa_signs_init(struct poa_signs *s, const struct poa_plan *p, struct gpu *g, struct err *err) LOAM_MUST_USE;
 void poa_signs_clear(struct poa_signs *s);
 /* out[d_l]: the gradient as the plan keeps it (store.h, g). */
 enum loam_status poa_gradient(float *out, struct poa_signs *s, const struct poa_plan *p, const struct lm_grad_tensor *g, struct err *err) LOAM_MUST_USE;

@@ -46,7 +46,7 @@ enum loam_status poa_query_init(struct poa_query *q, const struct poa_plan *plan
     q->scratch = mem_aligned(64, widest * sizeof *q->scratch);
     q->signs = mem_zalloc(sizeof *q->signs);
     enum loam_status st = q->q && q->e && q->have && q->scratch && q->signs
-                              ? poa_signs_init(q->signs, plan, err)
+                              ? poa_signs_init(q->signs, plan, g, err)
                               : err_set(err, LOAM_ENOMEM, "attribution: an answer's gradients");
     if (st)
         poa_query_clear(q);

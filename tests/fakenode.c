@@ -24,28 +24,28 @@ static const char table_text[] =
     " {\"name\":\"model\",\"type\":\"model\",\"help\":\"model or adapter that answers\",\"named\":true},"
     " {\"name\":\"question\",\"type\":\"text\",\"help\":\"the question\",\"required\":true,\"many\":true}]},"
     "{\"noun\":\"attribute\",\"verb\":null,\"help\":\"whose rows an answer came from\",\"built\":true,\"args\":["
-    " {\"name\":\"answer\",\"type\":\"str\",\"help\":\"id of the answer\",\"required\":true}]},"
+    " {\"name\":\"answer\",\"type\":\"text\",\"help\":\"id of the answer\",\"required\":true}]},"
     "{\"noun\":\"chain\",\"verb\":\"start\",\"help\":\"start the development chain\",\"built\":true,\"args\":[]},"
     "{\"noun\":\"claim\",\"verb\":null,\"help\":\"claim what an account earned\",\"built\":true,\"flags\":[\"spends\"],\"args\":["
     " {\"name\":\"as\",\"type\":\"key\",\"help\":\"key that claims\",\"named\":true}]},"
     "{\"noun\":\"datanet\",\"verb\":\"create\",\"help\":\"make a datanet\",\"built\":true,\"args\":["
-    " {\"name\":\"name\",\"type\":\"str\",\"help\":\"its name\",\"required\":true},"
+    " {\"name\":\"name\",\"type\":\"text\",\"help\":\"its name\",\"required\":true},"
     " {\"name\":\"licence\",\"type\":\"choice\",\"range\":\"CC0-1.0|CC-BY-4.0|MIT\",\"def\":\"CC0-1.0\",\"help\":\"SPDX licence of its rows\",\"named\":true}]},"
     "{\"noun\":\"help\",\"verb\":null,\"help\":\"help on commands\",\"built\":true,\"args\":[]},"
     "{\"noun\":\"job\",\"verb\":\"list\",\"help\":\"list jobs\",\"built\":true,\"args\":[]},"
     "{\"noun\":\"job\",\"verb\":\"pause\",\"help\":\"pause a job\",\"built\":true,\"args\":[{\"name\":\"job\",\"type\":\"job\",\"help\":\"its id\",\"required\":true}]},"
     "{\"noun\":\"key\",\"verb\":\"new\",\"help\":\"make a key\",\"built\":true,\"args\":["
-    " {\"name\":\"name\",\"type\":\"str\",\"help\":\"name of the key\",\"required\":true}]},"
+    " {\"name\":\"name\",\"type\":\"text\",\"help\":\"name of the key\",\"required\":true}]},"
     "{\"noun\":\"slow\",\"verb\":null,\"help\":\"takes until the test says so\",\"built\":true,\"args\":[]},"
     "{\"noun\":\"train\",\"verb\":null,\"help\":\"train an adapter on a datanet\",\"built\":true,\"flags\":[\"long\",\"durable\"],\"args\":["
     " {\"name\":\"datanet\",\"type\":\"datanet\",\"help\":\"datanet whose rows it learns\",\"required\":true},"
     " {\"name\":\"base\",\"type\":\"model\",\"help\":\"base model\",\"def\":\"smollm2-135m\"},"
-    " {\"name\":\"epochs\",\"type\":\"uint\",\"range\":\"1..1000\",\"def\":\"12\",\"help\":\"passes over the rows\",\"named\":true},"
-    " {\"name\":\"lr\",\"type\":\"real\",\"range\":\"0.000001..1\",\"def\":\"0.001\",\"help\":\"learning rate\",\"named\":true},"
-    " {\"name\":\"rank\",\"type\":\"uint\",\"range\":\"1..256\",\"def\":\"16\",\"help\":\"rank of the adapter\",\"named\":true},"
+    " {\"name\":\"epochs\",\"type\":\"number\",\"range\":\"1..1000\",\"def\":\"12\",\"help\":\"passes over the rows\",\"named\":true},"
+    " {\"name\":\"lr\",\"type\":\"number\",\"range\":\"0.000001..1\",\"def\":\"0.001\",\"help\":\"learning rate\",\"named\":true},"
+    " {\"name\":\"rank\",\"type\":\"number\",\"range\":\"1..256\",\"def\":\"16\",\"help\":\"rank of the adapter\",\"named\":true},"
     " {\"name\":\"eval\",\"type\":\"flag\",\"help\":\"hold rows out and measure on them\",\"named\":true}]},"
     "{\"noun\":\"validator\",\"verb\":\"stake\",\"help\":\"stake coins to validate\",\"built\":false,\"args\":["
-    " {\"name\":\"amount\",\"type\":\"coin\",\"help\":\"how much\",\"required\":true}]}]";
+    " {\"name\":\"amount\",\"type\":\"OPEN\",\"help\":\"how much\",\"required\":true}]}]";
 
 /* ---- the data ------------------------------------------------------------------------------------------------------- */
 
@@ -128,7 +128,7 @@ json_t *fake_value(struct fake *f, const char *t) {
     if (!strcmp(t, "node")) {
         json_t *v = json_pack("{s:s, s:i, s:s, s:I, s:i, s:i, s:s, s:b, s:s, s:i, s:s}", "version", "0.1.0", "pid", 4242, "dir", "/data",
                               "started_ms", (json_int_t)T0, "jobs", f->empty ? 0 : 1, "clients", 1, "state", "running",
-                              "started_by_console", 0, "backend", "avx2", "threads", 2, "next", f->empty ? "chain start" : "ask ");
+                              "started_by_console", 0, "backend", "avx2", "threads", 2, "next", f->empty ? "doctor" : "");
         return v;
     }
     if (f->empty)
@@ -270,6 +270,8 @@ static void command(struct fake *f, struct fake_client *c, json_int_t id, json_t
         char *q = line + 4;
         if (!strncmp(q, "--model ", 8))
             q += 8 + strcspn(q + 8, " ") + 1;
+        if (!strncmp(q, "-- ", 3))
+            q += 3;
         ask(f, q);
         result(c, id, done(5));
     } else if (!strncmp(line, "attribute ", 10)) {
@@ -365,6 +367,8 @@ static void message(struct fake *f, struct fake_client *c, const char *s, size_t
         command(f, c, id, p);
     } else if (!strcmp(method, "command.complete")) {
         complete(f, c, id, p);
+    } else if (!strcmp(method, "option.list")) {
+        result(c, id, f->options ? json_incref(f->options) : json_array());
     } else if (!strcmp(method, "command.cancel")) {
         f->cancels++;
         result(c, id, json_object());
@@ -407,7 +411,8 @@ void fake_close(struct fake *f) {
     f->listen = -1;
     unlink(f->path);
     json_decref(f->table);
-    f->table = NULL;
+    json_decref(f->options);
+    f->table = f->options = NULL;
 }
 
 int fake_fds(struct fake *f, struct pollfd *p, int max) {

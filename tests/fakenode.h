@@ -31,7 +31,7 @@ struct fake {
     long long open_call;  /* id of a `slow` under way, 0 none */
     int open_client;
     int tick;
-    json_t *table;
+    json_t *table, *options; /* options: answer to option.list, NULL none */
 };
 
 /* Makes the socket; aborts with a message on failure (it is a test's tool). */

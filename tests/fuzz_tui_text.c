@@ -50,7 +50,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n) {
     char out[128];
     fmt_wei(out, sizeof out, s);
     fmt_hash(out, sizeof out, s);
-    static const char *const type[] = {"uint", "real", "coin", "choice", "flag", "addr", "hash", "str"};
+    static const char *const type[] = {"number", "datanet", "OPEN", "choice", "flag", "address", "hash", "text"};
     for (size_t i = 0; i < sizeof type / sizeof *type; i++) {
         json_t *arg = json_pack("{s:s, s:s}", "type", type[i], "range", i == 3 ? "a|b||c" : "1..5");
         field_check(arg, s, why, sizeof why);

@@ -136,16 +136,16 @@ static void golden_empty(void **state) {
     struct con c = con();
     fake.empty = true;
     start(&v, 24, 80, &c);
-    vt_wait(&v, ":chain start");
+    vt_wait(&v, "next: :doctor");
     golden(&v, "empty-80x24");
     vt_keys(&v, "z");
     vt_wait(&v, "Enter puts it on the prompt");
     golden(&v, "empty-chain-80x24");
     vt_keys(&v, "\r");
-    vt_wait(&v, ":chain start");
+    vt_wait(&v, ":chain use http://127.0.0.1:8545");
     vt_keys(&v, "\r");
-    vt_wait(&v, "\"ran\": \"chain start\"");
-    assert_string_equal(fake.last_line, "chain start");
+    vt_wait(&v, "\"ran\": \"chain use http://127.0.0.1:8545\"");
+    assert_string_equal(fake.last_line, "chain use http://127.0.0.1:8545");
     vt_keys(&v, "\033");
     vt_wait_gone(&v, "\"ran\"");
     assert_int_equal(quit(&v), 0);
@@ -267,11 +267,11 @@ static void forms(void **state) {
     vt_keys(&v, "f");
     vt_wait(&v, "Wallet: a key of your own");
     golden(&v, "form-menu-80x24");
-    vt_keys(&v, "4");
+    vt_keys(&v, "6");
     vt_wait(&v, "Train: an adapter on a datanet");
     golden(&v, "form-train-80x24");
     vt_keys(&v, "x");
-    vt_wait(&v, "a whole number");
+    vt_wait(&v, "an id: a whole number");
     vt_keys(&v, "\1771");
     vt_wait(&v, "= :train 1");
     vt_keys(&v, "\033[B\t"); /* base: a live value */
@@ -317,7 +317,7 @@ static void ask(void **state) {
     vt_keys(&v, "3z\r");
     vt_keys(&v, "Who built the lighthouse of Varnholm?\r");
     vt_wait(&v, "You: Who built");
-    assert_string_equal(fake.last_line, "ask Who built the lighthouse of Varnholm?");
+    assert_string_equal(fake.last_line, "ask -- Who built the lighthouse of Varnholm?");
     static const char *const tok[] = {"The lighthouse", " of Varnholm was built by", " Ada Brisk in 1642.", " It stands on the Grey Tooth,",
                                       " and its lamp is green."};
     for (size_t i = 0; i < 5; i++) {
@@ -345,7 +345,7 @@ static void ask(void **state) {
     vt_wait(&v, "places-r16 answers from now on");
     vt_keys(&v, "\rsecond\r");
     vt_wait(&v, "You: second");
-    assert_string_equal(fake.last_line, "ask --model places-r16 second");
+    assert_string_equal(fake.last_line, "ask --model places-r16 -- second");
     char cmd[200], path[160];
     snprintf(path, sizeof path, "%s/answer.json", dir);
     snprintf(cmd, sizeof cmd, ":copy %s\r", path);
@@ -785,6 +785,25 @@ static void remembered(void **state) {
     unlink(file);
 }
 
+static void options(void **state) {
+    (void)state;
+    struct vt v;
+    struct con c = con();
+    fake.options = json_pack("[{s:s, s:s, s:s}, {s:s, s:s, s:s}, {s:s, s:s, s:s}, {s:s, s:s, s:s}, {s:s, s:s, s:s}]", "name", "console.keys",
+                             "value", "help=H,detach=Q", "source", "file", "name", "console.theme", "value", "mono", "source", "set", "name",
+                             "console.plot", "value", "ascii", "source", "file", "name", "console.ascii", "value", "yes", "source", "file",
+                             "name", "console.mouse", "value", "no", "source", "default");
+    start(&v, 24, 80, &c);
+    vt_wait(&v, "H help");
+    vt_wait(&v, ">1 Chain");
+    vt_keys(&v, "2z");
+    vt_wait(&v, "warmup-r8");
+    vt_wait(&v, "*");
+    vt_keys(&v, "Q");
+    assert_int_equal(vt_exit(&v), 0);
+    vt_end(&v);
+}
+
 static void sync_output(void **state) {
     (void)state;
     struct vt v;
@@ -970,7 +989,7 @@ int main(int argc, char **argv) {
     const struct CMUnitTest t[] = {
         T(golden_panes), T(golden_empty), T(prompt), T(questions), T(forms), T(ask), T(hostile), T(terminals), T(dumb), T(tiny),
         T(storm), T(stall), T(every_exit), T(hangup), T(suspend), T(link_lost), T(refused), T(two_consoles), T(inside),
-        T(remembered), T(sync_output), T(files), T(filters), T(still),
+        T(remembered), T(options), T(sync_output), T(files), T(filters), T(still),
     };
     if (argc == 2)
         cmocka_set_test_filter(argv[1]);

@@ -407,11 +407,11 @@ static void fields(void **state) {
         const char *type, *range, *value;
         bool ok;
     } t[] = {
-        {"uint", "1..100", "7", true},    {"uint", "1..100", "0", false},   {"uint", "1..100", "-1", false}, {"uint", "", "12x", false},
-        {"real", "0..1", "0.5", true},    {"real", "0..1", "1.5", false},   {"real", "", "nan", false},      {"real", "", "0x10", false},
-        {"coin", "", "0.125", true},      {"coin", "", "1.", false},        {"coin", "", "1.0000000000000000001", false}, {"coin", "", "-1", false},
+        {"datanet", "", "7", true},         {"datanet", "", "x7", false},       {"number", "-100..100", "-1.5", true}, {"number", "", "12x", false},
+        {"number", "0..1", "0.5", true},    {"number", "0..1", "1.5", false},   {"number", "", "nan", false},      {"number", "", "0x10", false},
+        {"OPEN", "", "0.125", true},      {"OPEN", "", "1.", false},        {"OPEN", "", "1.0000000000000000001", false}, {"OPEN", "", "-1", false},
         {"choice", "a|bc", "bc", true},   {"choice", "a|bc", "b", false},   {"flag", "", "yes", true},       {"flag", "", "maybe", false},
-        {"addr", "", "0x70997970C51812dc3A010C7d01b50e0d17dc79C8", true},   {"addr", "", "0x7099", false},   {"str", "", "anything at all", true},
+        {"address", "", "0x70997970C51812dc3A010C7d01b50e0d17dc79C8", true},   {"address", "", "0x7099", false},   {"text", "", "anything at all", true},
     };
     for (size_t i = 0; i < sizeof t / sizeof *t; i++) {
         char why[96];
@@ -423,7 +423,7 @@ static void fields(void **state) {
         json_decref(a);
     }
     char why[96];
-    json_t *a = json_pack("{s:s, s:b}", "type", "str", "required", 1);
+    json_t *a = json_pack("{s:s, s:b}", "type", "text", "required", 1);
     assert_false(field_check(a, "", why, sizeof why));
     json_decref(a);
 }

@@ -51,7 +51,7 @@ struct turn {
 struct run { /* a command under way */
     uint64_t call; /* 0: free */
     char *line;
-    uint64_t done, total;
+    uint64_t done, total, job;
     bool quiet;      /* sent by the console itself: no output shown unless it fails */
     bool from_ask;
     char detail[128];
@@ -232,6 +232,7 @@ void run_argv(struct tui *t, json_t *argv /* stolen */, const char *title, bool 
 void run_next(struct tui *t); /* the next line of t->script */
 void run_out(struct tui *t, const json_t *params);
 void run_progress(struct tui *t, const json_t *params);
+void run_started(struct tui *t, const json_t *params);
 void run_lost(struct tui *t); /* the link is down */
 struct run *run_last(struct tui *t);
 bool run_export(struct tui *t, const char *file, enum pane_id p, struct err *err);
@@ -270,7 +271,9 @@ enum loam_status help_text(struct tui *t, struct buf *out, struct err *err) LOAM
 /* ---- form.c ------------------------------------------------------------------------------------------------------- */
 
 struct form_def {
-    const char *name, *title, *noun, *verb, *text;
+    const char *name, *title, *noun, *verb;
+    const char *preset; /* the first argument, fixed; NULL: all arguments are fields */
+    const char *text;
 };
 extern const struct form_def form_defs[];
 extern const size_t form_count;

@@ -13,7 +13,7 @@
 #include "base/banned.h"
 
 const struct form_def form_defs[] = {
-#define F(name, title, noun, verb, text) {name, title, noun, verb, text},
+#define F(name, title, noun, verb, preset, text) {name, title, noun, verb, preset, text},
 #include "tui/forms.def"
 #undef F
 };
@@ -53,7 +53,7 @@ bool form_open(struct tui *t, const char *name) {
             t->form.cmd = c;
     }
     const json_t *args = jget(t->form.cmd, "args");
-    for (size_t i = 0; i < json_array_size(args) && t->form.n < FIELDS_MAX; i++) {
+    for (size_t i = d->preset ? 1 : 0; i < json_array_size(args) && t->form.n < FIELDS_MAX; i++) {
         struct field *f = &t->form.field[t->form.n++];
         f->arg = json_array_get(args, i);
         line_init(&f->value);
@@ -74,13 +74,13 @@ bool field_check(const json_t *arg, const char *v, char *why, size_t cap) {
             snprintf(why, cap, "needed");
         return !*why;
     }
-    bool is_uint = !strcmp(type, "uint") || !strcmp(type, "datanet") || !strcmp(type, "job");
-    if (is_uint || !strcmp(type, "real")) {
+    if (!strcmp(type, "datanet") || !strcmp(type, "job")) {
+        if (!digits(v))
+            snprintf(why, cap, "an id: a whole number");
+    } else if (!strcmp(type, "number")) {
         char *end;
         double d = strtod(v, &end), lo, hi;
-        if (is_uint && !digits(v))
-            snprintf(why, cap, "a whole number");
-        else if (*end || !isfinite(d) || strpbrk(v, "xX"))
+        if (*end || !isfinite(d) || strpbrk(v, "xXnN"))
             snprintf(why, cap, "a number");
         else if (*range && strstr(range, "..")) {
             lo = strtod(range, NULL);
@@ -88,7 +88,7 @@ bool field_check(const json_t *arg, const char *v, char *why, size_t cap) {
             if (d < lo || (end != strstr(range, "..") + 2 && d > hi))
                 snprintf(why, cap, "from %s", range);
         }
-    } else if (!strcmp(type, "coin")) {
+    } else if (!strcmp(type, "OPEN")) {
         size_t a = strspn(v, "0123456789"), b = v[a] == '.' ? strspn(v + a + 1, "0123456789") : 0;
         if (!a || a > 60 || (v[a] == '.' ? !b || b > 18 || v[a + 1 + b] : v[a] != 0))
             snprintf(why, cap, "an amount of OPEN, like 0.125 (at most 18 decimals)");
@@ -102,7 +102,7 @@ bool field_check(const json_t *arg, const char *v, char *why, size_t cap) {
         }
         if (!ok)
             snprintf(why, cap, "one of %s", range);
-    } else if (!strcmp(type, "addr") || !strcmp(type, "hash")) {
+    } else if (!strcmp(type, "address") || !strcmp(type, "hash")) {
         size_t n = *type == 'a' ? 40 : 64;
         if (strncmp(v, "0x", 2) || strlen(v) != n + 2 || strspn(v + 2, "0123456789abcdefABCDEF") != n)
             snprintf(why, cap, "0x and %zu hex digits", n);
@@ -129,35 +129,32 @@ static bool said(const struct field *fd) {
     return *v && (flag ? !strcmp(v, "yes") : !*def || strcmp(def, v));
 }
 
-static bool takes_words(const struct field *fd) {
-    return jbool(fd->arg, "many") || !strcmp(jstr(fd->arg, "type"), "text");
-}
-
 static enum loam_status emit(struct buf *out, const struct field *fd, bool by_name, struct err *err) {
     const char *v = line_text(&fd->value);
-    enum loam_status s = by_name ? buf_printf(out, err, " --%s", jstr(fd->arg, "name")) : LOAM_OK;
+    bool many = jbool(fd->arg, "many") && !by_name, dashes = !strncmp(v, "--", 2);
+    enum loam_status s = by_name || dashes ? buf_printf(out, err, " --%s", jstr(fd->arg, "name")) : LOAM_OK;
     if (s || !strcmp(jstr(fd->arg, "type"), "flag"))
         return s;
-    s = buf_byte(out, ' ', err);
-    if (s || !takes_words(fd) || by_name)
+    s = buf_byte(out, dashes ? '=' : ' ', err);
+    if (s || !many)
         return s ? s : quoted(out, v, err);
     for (; *v && !s; v++) /* several words as they stand */
         s = buf_byte(out, *v == '\n' ? ' ' : (uint8_t)*v, err);
     return s;
 }
 
-/* Positions first, then names, then the argument that takes all words left. Once a position is left out, those after it
- * go by name. */
+/* Positions first, then names. Once a position is left out, those after it go by name. */
 enum loam_status form_command(const struct tui *t, struct buf *out, struct err *err) {
     const struct form *f = &t->form;
     enum loam_status s = buf_printf(out, err, "%s%s%s", f->def->noun, f->def->verb ? " " : "", f->def->verb ? f->def->verb : "");
     bool left_out = false;
-    for (int pass = 0; pass < 3 && !s; pass++)
+    if (!s && f->def->preset)
+        s = buf_printf(out, err, " %s", f->def->preset);
+    for (int pass = 0; pass < 2 && !s; pass++)
         for (int i = 0; i < f->n && !s; i++) {
             const struct field *fd = &f->field[i];
             bool named = jbool(fd->arg, "named") || !strcmp(jstr(fd->arg, "type"), "flag");
-            int turn = named ? 1 : takes_words(fd) ? 2 : 0;
-            if (turn != pass)
+            if (named != (pass == 1))
                 continue;
             if (!said(fd))
                 left_out |= !named;

@@ -90,7 +90,7 @@ void ask_submit(struct tui *t) {
     const char *q = line_text(&t->ask);
     if (!q[strspn(q, " \n")])
         return;
-    json_t *v = *t->model ? json_pack("[s, s, s, s]", "ask", "--model", t->model, q) : json_pack("[s, s]", "ask", q);
+    json_t *v = *t->model ? json_pack("[s, s, s, s, s]", "ask", "--model", t->model, "--", q) : json_pack("[s, s, s]", "ask", "--", q);
     t->asked++;
     run_argv(t, v, "ask", true);
     line_reset(&t->ask);

@@ -102,6 +102,6 @@ static bool line(struct tui *t, char *out, size_t cap) {
 
 const struct pane pane_chain = {
     .name = "chain", .title = "Chain", .topic = TOP_CHAIN,
-    .empty = "No chain yet.", .next = "chain start",
+    .empty = "No chain yet.", .next = "chain use http://127.0.0.1:8545",
     .is_empty = is_empty, .head = head, .lists = lists, .n_lists = 3, .line = line,
 };

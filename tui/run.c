@@ -406,6 +406,17 @@ void run_progress(struct tui *t, const json_t *p) {
     tui_dirty(t);
 }
 
+/* A long command: say how to do without waiting for it. */
+void run_started(struct tui *t, const json_t *p) {
+    struct run *r = find(t, (uint64_t)jint(p, "call", 0));
+    if (!r)
+        return;
+    r->job = (uint64_t)jint(p, "job", 0);
+    if (jbool(p, "long") && !r->from_ask && !r->quiet)
+        tui_status(t, ST_NORMAL, "%s is job %llu: it goes on when you detach; `job cancel %llu` ends it", r->line ? r->line : "",
+                   (unsigned long long)r->job, (unsigned long long)r->job);
+}
+
 void run_lost(struct tui *t) {
     for (int i = 0; i < RUNS_MAX; i++) {
         mem_free(t->run[i].line);

@@ -49,7 +49,7 @@ struct screen {
     size_t sent;
     struct frame shown; /* what curses was told */
     int rows, cols;
-    bool ascii, colour, modern, mouse, inside, sync, closing, gone, in_poll;
+    bool ascii, may_colour, colour, modern, mouse, inside, sync, closing, gone, in_poll;
     char fallback[96];
     FILE *cast;
     uint64_t cast_start, frames, skipped, bytes;
@@ -465,6 +465,44 @@ static void free_screen(struct screen *t) {
     mem_free(t);
 }
 
+/* Takes a theme: colours where there may be some, else the same marks without. */
+static void dress(struct screen *t, const struct role_look *look) {
+    t->colour = t->may_colour && look != theme_find("mono");
+    memcpy(t->look, t->colour ? look : theme_find("mono"), sizeof t->look);
+    for (short r = 0; t->colour && r < ST_ROLES; r++)
+        init_pair((short)(r + 1), COLORS >= 256 ? look[r].fg256 : look[r].fg8, -1);
+}
+
+static void way_back_build(struct screen *t) {
+    way_back.n = 0;
+    if (t->modern) /* CAN breaks off a half-sent sequence; then every mode of ours ends */
+        back_add("\030\033[?2026l\033[?2004l");
+    if (t->modern && t->mouse)
+        back_add("\033[?1006l\033[?1000l");
+    back_add(exit_attribute_mode);
+    back_add(tiparm(cursor_address ? cursor_address : "", t->rows - 1, 0));
+    back_add(exit_ca_mode);
+    back_add(cursor_normal);
+    if (!exit_ca_mode)
+        back_add("\r\n");
+}
+
+bool screen_restyle(struct screen *t, const char *theme, bool ascii, bool mouse) {
+    const struct role_look *look = theme ? theme_find(theme) : NULL;
+    if (theme && !look)
+        return false;
+    if (look)
+        dress(t, look);
+    t->ascii = t->ascii || ascii;
+    if (t->modern && mouse != t->mouse && !buf_str(&t->out, mouse ? "\033[?1000h\033[?1006h" : "\033[?1006l\033[?1000l", NULL)) {
+        t->mouse = mouse;
+        way_back_build(t);
+        push(t);
+        watch(t);
+    }
+    return true;
+}
+
 enum loam_status screen_open(struct screen **out, struct uv_loop_s *loop, const struct screen_options *o,
                            const struct screen_events *ev, struct err *err) {
     *out = NULL;
@@ -538,31 +576,11 @@ enum loam_status screen_open(struct screen **out, struct uv_loop_s *loop, const 
     typeahead(-1);
     nonl();
     const char *nc = getenv("NO_COLOR");
-    t->colour = !o->no_color && !(nc && *nc) && look != theme_find("mono") && has_colors();
-    if (t->colour && start_color() == OK && use_default_colors() == OK) {
-        for (short r = 0; r < ST_ROLES; r++) {
-            short c = COLORS >= 256 ? look[r].fg256 : look[r].fg8;
-            init_pair((short)(r + 1), c, -1);
-        }
-    } else {
-        t->colour = false;
-    }
-    if (!t->colour)
-        memcpy(t->look, theme_find("mono"), sizeof t->look);
+    t->may_colour = !o->no_color && !(nc && *nc) && has_colors() && start_color() == OK && use_default_colors() == OK;
+    dress(t, look);
 
     way_back.fd = t->fd;
-    way_back.n = 0;
-    if (t->modern) /* CAN breaks off a half-sent sequence; then every mode of ours ends */
-        back_add("\030\033[?2026l\033[?2004l");
-    if (t->modern && o->mouse)
-        back_add("\033[?1006l\033[?1000l");
-    back_add(exit_attribute_mode);
-    char *last = tiparm(cursor_address ? cursor_address : "", t->rows - 1, 0);
-    back_add(last);
-    back_add(exit_ca_mode);
-    back_add(cursor_normal);
-    if (!exit_ca_mode)
-        back_add("\r\n");
+    way_back_build(t);
 
     if (o->cast) {
         int fd = open(o->cast, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);

@@ -40,6 +40,8 @@ const char *screen_fallback(const struct screen *t); /* what was said about an u
 bool screen_busy(const struct screen *t);         /* the last frame has not left */
 /* Draws f; false when busy (nothing was drawn). full: repaint everything. */
 bool screen_frame(struct screen *t, const struct frame *f, bool full);
+/* Another theme (NULL: keep), ASCII, mouse; the next frame should be a full one. false: no such theme. */
+bool screen_restyle(struct screen *t, const char *theme, bool ascii, bool mouse);
 void screen_suspend(struct screen *t);            /* gives the terminal back, stops the process group, comes back */
 uint64_t screen_frames(const struct screen *t), screen_skipped(const struct screen *t), screen_bytes(const struct screen *t);
 /* Restores the terminal, closes the handles, then calls done(arg) from the loop and is gone. */

@@ -109,12 +109,17 @@ static void draw_bottom(struct tui *t, const struct view *v) {
     if (t->status[0]) {
         view_textn(v, 0, 0, t->status_style, t->status, strlen(t->status), rw && rw + 20 < v->w ? v->w - rw - 2 : -1);
     } else {
+        const char *next = jstr(t->topic[TOP_NODE], "next");
+        if (!rw && *next) {
+            snprintf(right, sizeof right, "next: :%.100s", next);
+            rw = text_columns(right, strlen(right));
+        }
         static const struct {
             enum action a;
             const char *say;
         } hint[] = {{ACT_HELP, "help"},      {ACT_PROMPT, "command"}, {ACT_FORMS, "forms"},       {ACT_DETACH, "detach"},
                     {ACT_MAXIMISE, "maximise"}, {ACT_OVERVIEW, "overview"}, {ACT_FILTER, "filter"}, {ACT_NEXT, "next"}};
-        for (size_t i = 0; i < sizeof hint / sizeof *hint && x + 14 < v->w; i++) {
+        for (size_t i = 0; i < sizeof hint / sizeof *hint && x + 14 + (rw && i > 3 ? rw : 0) < v->w; i++) {
             char k[64];
             keymap_keys(&t->keys, hint[i].a, k, sizeof k);
             k[strcspn(k, " ")] = 0;
@@ -203,6 +208,46 @@ static void on_table(void *arg, uint64_t id, const json_t *result, const json_t 
     tui_dirty(t);
 }
 
+/* The options of the console, kept by the node; what the command line said goes before. */
+static void on_options(void *arg, uint64_t id, const json_t *result, const json_t *error) {
+    struct tui *t = arg;
+    const char *theme = NULL;
+    bool ascii = t->o.ascii, mouse = t->o.mouse;
+    (void)id;
+    (void)error;
+    if (t->closing)
+        return;
+    for (size_t i = 0; i < json_array_size(result); i++) {
+        const json_t *o = json_array_get(result, i);
+        const char *name = jstr(o, "name"), *v = jstr(o, "value");
+        struct err e;
+        if (!strcmp(jstr(o, "source"), "default"))
+            continue;
+        bool yes = !strcmp(v, "true") || !strcmp(v, "on") || !strcmp(v, "yes") || !strcmp(v, "1");
+        if (!strcmp(name, "console.keys") && !t->o.keys) {
+            keymap_init(&t->keys);
+            if (keymap_remap(&t->keys, v, &e))
+                tui_status(t, ST_BAD, "option console.keys: %s", e.text);
+        } else if (!strcmp(name, "console.plot") && !t->o.plot)
+            plot_parse(&t->plot, v);
+        else if (!strcmp(name, "console.theme") && !t->o.theme)
+            theme = v;
+        else if (!strcmp(name, "console.ascii"))
+            ascii = ascii || yes;
+        else if (!strcmp(name, "console.mouse"))
+            mouse = mouse || yes;
+    }
+    if (t->screen && (theme || ascii != t->o.ascii || mouse != t->o.mouse)) {
+        if (!screen_restyle(t->screen, theme, ascii, mouse))
+            tui_status(t, ST_BAD, "option console.theme: no theme \"%s\"", theme);
+        t->o.ascii = ascii;
+        t->o.mouse = mouse;
+        t->frame.ascii = screen_ascii(t->screen);
+        t->full = true;
+        tui_dirty(t);
+    }
+}
+
 static void on_hello(void *arg, uint64_t id, const json_t *result, const json_t *error) {
     struct tui *t = arg;
     (void)id;
@@ -253,6 +298,7 @@ static void on_up(void *arg) {
     json_array_append_new(list, json_string("heads"));
     conn_call(t->conn, "topic.subscribe", json_pack("{s:o}", "topics", list), NULL, NULL);
     conn_call(t->conn, "command.table", NULL, on_table, t);
+    conn_call(t->conn, "option.list", NULL, on_options, t);
     tui_dirty(t);
 }
 
@@ -310,6 +356,8 @@ static void on_notify(void *arg, const char *method, json_t *p) {
         run_progress(t, p);
     else if (!strcmp(method, "ask"))
         question_ask(t, p);
+    else if (!strcmp(method, "started"))
+        run_started(t, p);
 }
 
 static void connect_again(uv_timer_t *h);
@@ -663,6 +711,8 @@ enum loam_status tui_open(struct tui **out, struct uv_loop_s *loop, const struct
         return err_set(err, LOAM_ENOMEM, "console");
     t->loop = loop;
     t->o = *o;
+    if (o->plain || !screen_usable(o->in, o->out, o->term))
+        t->o.plain = true;
     t->span = -1;
     t->prompt.pick = -1;
     buf_init(&t->output, OUTPUT_MAX);
@@ -710,7 +760,7 @@ enum loam_status tui_open(struct tui **out, struct uv_loop_s *loop, const struct
     uv_timer_init(loop, &t->frame_timer);
     uv_timer_init(loop, &t->retry);
     t->frame_timer.data = t->retry.data = t;
-    if (o->plain || !screen_usable(o->in, o->out, o->term)) {
+    if (t->o.plain) {
         s = plain_open(t, err);
     } else {
         struct screen_options so = {.in = o->in, .out = o->out, .name = o->term, .theme = o->theme, .cast = o->cast,

@@ -187,11 +187,16 @@ static int run_console(struct front *f) {
     char *dir = NULL;
     if (!f->client.dir)
         s = node_default_dir(&dir, &e);
+    char *path = NULL; /* to come back to the node when the link is lost */
+    if (!s)
+        s = node_socket_path(&path, f->client.dir ? f->client.dir : dir, &e);
     f->tui.fd = fd;
+    f->tui.socket = path;
     f->tui.data = f->client.dir ? f->client.dir : dir;
     f->tui.started = started;
     if (!s)
         s = tui_run(&f->tui, &e);
+    mem_free(path);
     mem_free(dir);
     return s ? client_fail(s, &e) : 0;
 }

@@ -3,6 +3,7 @@
 
 #include "base/keccak.h"
 #include "base/mem.h"
+#include "gpu/pool.h"
 #include "record/tree.h"
 
 #include <errno.h>
@@ -112,7 +113,7 @@ struct work {
     int32_t *h32;  /* [N][d] */
     double *sum;   /* [N][S]: scores of pairs of rows, for the weight; grows over the tensors */
     int64_t *dot;  /* [N] */
-    uint8_t *leaf; /* fine leaf bytes */
+    struct hash32 *leaf; /* [N]: fine leaves' hashes */
 };
 
 static void work_clear(struct work *w) {
@@ -172,14 +173,42 @@ static void round_h(struct poa_tensor *t, int8_t *out, const struct work *w, siz
     *e_f = e;
 }
 
-static void fine_leaves(struct tree_stream *tree, struct work *w, uint32_t tensor, uint64_t rows, size_t d) {
-    for (uint64_t i = 0; i < rows; i++) {
-        put_be32(w->leaf, tensor);
-        put_be64(w->leaf + 4, i);
-        for (size_t j = 0; j < d; j++)
-            put_be32(w->leaf + 12 + 4 * j, (uint32_t)w->h32[i * d + j]);
-        tree_stream_add(tree, w->leaf, 12 + 4 * d);
+struct fine {
+    const struct work *w;
+    struct hash32 *leaf; /* [N] leaf hashes */
+    uint32_t tensor;
+    size_t d;
+};
+
+/* The hash of one row's leaf, in pieces: the leaf itself is never whole in memory. */
+static void fine_leaf(void *arg, uint32_t row, int thread) {
+    const struct fine *f = arg;
+    const int32_t *h = f->w->h32 + (size_t)row * f->d;
+    uint8_t piece[4096], head[13] = {0}; /* 0: a leaf (record/tree.h) */
+    struct keccak k;
+    (void)thread;
+    put_be32(head + 1, f->tensor);
+    put_be64(head + 5, row);
+    keccak_init(&k);
+    keccak_add(&k, head, sizeof head);
+    for (size_t j = 0; j < f->d;) {
+        size_t n = 0;
+        for (; n < sizeof piece / 4 && j < f->d; n++, j++)
+            put_be32(piece + 4 * n, (uint32_t)h[j]);
+        keccak_add(&k, piece, 4 * n);
     }
+    keccak_end(&k, f->leaf[row].b);
+}
+
+static void fine_leaves(struct tree_stream *tree, const struct work *w, struct gpu *g, uint32_t tensor, uint64_t rows, size_t d) {
+    struct fine f = {w, w->leaf, tensor, d};
+    if (g->pool)
+        pool_run(g->pool, (uint32_t)rows, fine_leaf, &f);
+    else
+        for (uint32_t i = 0; i < rows; i++)
+            fine_leaf(&f, i, 0);
+    for (uint64_t i = 0; i < rows; i++)
+        tree_stream_add_hash(tree, &w->leaf[i]);
 }
 
 static enum loam_status do_tensor(struct poa_build *b, struct poa_tensor *t, int8_t *g, int8_t *h, struct work *w, uint32_t l,
@@ -220,7 +249,7 @@ static enum loam_status do_tensor(struct poa_build *b, struct poa_tensor *t, int
         for (uint32_t k = p->k; k > 1; k /= 2)
             t->shift++;
     if (fine)
-        fine_leaves(fine, w, l, N, d);
+        fine_leaves(fine, w, b->gpu, l, N, d);
     for (uint64_t j = 0; j < samples(p); j++) {
         memset(w->dot, 0, N * sizeof *w->dot);
         if ((st = ops->dot_i8(b->gpu, w->dot, 1, h, d, (uint32_t)N, g + sample_row(p, j) * d, d, 1, d, err)))
@@ -316,7 +345,7 @@ static enum loam_status work_init(struct work *w, const struct poa_plan *p, stru
     *w = (struct work){.k = mem_array(N, N * sizeof(int64_t)), .m = mem_array(N, N * sizeof(double)),
                        .h = mem_array(N, widest * sizeof(double)), .h32 = mem_array(N, widest * sizeof(int32_t)),
                        .sum = mem_zarray(N, samples(p) * sizeof(double)), .dot = mem_array(N, sizeof(int64_t)),
-                       .leaf = mem_array(12 + 4 * widest, 1)};
+                       .leaf = mem_array(N, sizeof(struct hash32))};
     if (w->k && w->m && w->h && w->h32 && w->sum && w->dot && w->leaf)
         return LOAM_OK;
     work_clear(w);

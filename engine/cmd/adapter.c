@@ -1,11 +1,6 @@
 /* adapter list | info | export | import */
-#include "base/mem.h"
 #include "cmd/flows.h"
 #include "flow/train.h"
-#include "lm/peft.h"
-
-#include <stdio.h>
-#include <string.h>
 
 #include "base/banned.h"
 
@@ -38,36 +33,9 @@ const struct cmd entry_adapter_list = {
 static const struct cmd_arg which[] = {{"adapter", CMD_MODEL, CMD_REQUIRED, NULL, "name of the adapter", NULL}, {NULL}};
 
 static enum loam_status info(struct cmd_call *c, struct err *err) {
-    json_t *o;
-    struct lm_adapter *a;
-    enum loam_status s = flow_trained_get(cmd_node(c), &o, cmd_str(c, "adapter"), err);
-    if (s)
-        return s;
-    if (!(s = lm_adapter_load(&a, text(o, "adapter_path"), err))) {
-        uint8_t h[32];
-        struct hash32 now;
-        char hex[HASH_HEX_MAX], targets[64] = "";
-        uint32_t set = 0;
-        lm_adapter_hash(h, a);
-        memcpy(now.b, h, 32);
-        for (uint32_t i = 0; i < a->count; i++)
-            set |= 1u << a->t[i].kind;
-        for (uint32_t k = 0; k < LM_LINEARS; k++)
-            if (set >> k & 1) {
-                size_t n = strlen(targets);
-                snprintf(targets + n, sizeof targets - n, "%s%s", n ? "," : "", lm_linear_name(k) + (k <= LM_O ? 5 : 4));
-            }
-        json_object_set_new(o, "file", json_pack("{s:I s:f s:f s:b s:s s:I s:I s:s s:b}", "rank", (json_int_t)a->rank, "alpha", (double)a->alpha, "scale",
-                                                 (double)a->scale, "rslora", a->rslora, "targets", targets, "tensors", (json_int_t)a->count,
-                                                 "parameters", (json_int_t)a->size, "hash", hash_hex(hex, &now), "as_recorded",
-                                                 !strcmp(hex, text(o, "adapter_hash"))));
-        lm_adapter_free(a);
-        json_object_del(o, "hyper");
-        cmd_result(c, o);
-        return LOAM_OK;
-    }
-    json_decref(o);
-    return s;
+    json_t *out = NULL;
+    enum loam_status s = flow_adapter_info(cmd_node(c), &out, cmd_str(c, "adapter"), err);
+    return flow_result(c, s, out);
 }
 const struct cmd entry_adapter_info = {
     .noun = "adapter", .verb = "info", .args = which, .help = "all about one adapter; its file is checked", .example = "adapter info facts", .run = info};
@@ -77,24 +45,9 @@ static const struct cmd_arg out_args[] = {{"adapter", CMD_MODEL, CMD_REQUIRED, N
                                           {NULL}};
 
 static enum loam_status export(struct cmd_call *c, struct err *err) {
-    struct flow_model *m = NULL;
-    struct node *n = cmd_node(c);
-    json_t *o = NULL;
-    struct lm_adapter *a = NULL;
-    const char *dir = cmd_str(c, "folder");
-    enum loam_status s = flow_trained_get(n, &o, cmd_str(c, "adapter"), err);
-    if (!s)
-        s = flow_model_get(&m, n, text(o, "base"), err);
-    if (!s)
-        s = lm_adapter_load(&a, text(o, "adapter_path"), err);
-    if (!s)
-        s = lm_peft_export(a, m->base, dir, m->base->name, err);
-    if (!s)
-        cmd_result(c, json_pack("{s:s s:s s:s}", "format", "peft", "folder", dir, "hash", text(o, "adapter_hash")));
-    lm_adapter_free(a);
-    flow_model_put(m);
-    json_decref(o);
-    return s;
+    json_t *out = NULL;
+    enum loam_status s = flow_adapter_export(cmd_node(c), &out, cmd_str(c, "adapter"), cmd_str(c, "folder"), err);
+    return flow_result(c, s, out);
 }
 const struct cmd entry_adapter_export = {.noun = "adapter",
                                          .verb = "export",
@@ -102,3 +55,20 @@ const struct cmd entry_adapter_export = {.noun = "adapter",
                                          .help = "write an adapter as PEFT has it (safetensors and its configuration)",
                                          .example = "adapter export facts out/facts",
                                          .run = export};
+
+static const struct cmd_arg in_args[] = {{"folder", CMD_PATH, CMD_REQUIRED, NULL, "folder with adapter_config.json and adapter_model.safetensors", NULL},
+                                         {"name", CMD_STR, CMD_REQUIRED, NULL, "name it gets here", NULL},
+                                         {"base", CMD_MODEL, CMD_NAMED, NULL, "base model it belongs to; the only one when absent", NULL},
+                                         {NULL}};
+
+static enum loam_status import(struct cmd_call *c, struct err *err) {
+    json_t *out = NULL;
+    enum loam_status s = flow_adapter_import(cmd_node(c), &out, cmd_str(c, "folder"), cmd_str(c, "name"), cmd_str(c, "base"), err);
+    return flow_result(c, s, out);
+}
+const struct cmd entry_adapter_import = {.noun = "adapter",
+                                         .verb = "import",
+                                         .args = in_args,
+                                         .help = "take in an adapter that PEFT wrote",
+                                         .example = "adapter import out/facts theirs",
+                                         .run = import};

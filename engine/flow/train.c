@@ -8,6 +8,7 @@
 #include "flow/contribute.h"
 #include "flow/flow.h"
 #include "gpu/ops.h"
+#include "lm/peft.h"
 #include "node/chain.h"
 #include "node/job.h"
 #include "node/sched.h"
@@ -49,6 +50,116 @@ enum loam_status flow_trained_get(struct node *n, json_t **out, const char *name
     return s == LOAM_ENOTFOUND ? err_set(err, s, "no adapter called \"%s\"; `adapter list` shows what there is", name) : s;
 }
 
+static bool name_ok(const char *s) {
+    size_t n = strlen(s);
+    if (!n || n > TRAIN_NAME_MAX || s[0] == '.' || s[0] == '-')
+        return false;
+    return strspn(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") == n;
+}
+
+enum loam_status flow_adapter_import(struct node *n, json_t **out, const char *folder, const char *name, const char *base, struct err *err) {
+    struct flow_model *m = NULL;
+    struct lm_adapter *a = NULL;
+    struct lm_hashes hash;
+    struct hash32 h, bh;
+    char *rel = mem_printf("adapters/%s.adapter", name), *dir = node_path(n, "adapters"), *path = rel ? node_path(n, rel) : NULL;
+    json_t *o = NULL;
+    enum loam_status s = LOAM_OK;
+    *out = NULL;
+    if (!rel || !dir || !path)
+        s = err_set(err, LOAM_ENOMEM, "no memory");
+    else if (!name_ok(name))
+        s = err_set(err, LOAM_EINVAL, "\"%.80s\" is no name for an adapter: letters, digits, - _ . and at most %d", name, TRAIN_NAME_MAX);
+    else if (store_has(n->store, TABLE_MODEL, name, strlen(name), NULL) == LOAM_OK)
+        s = err_set(err, LOAM_EEXIST, "there is an adapter called \"%s\"", name);
+    if (s)
+        goto out;
+    TRY(flow_model_get(&m, n, base, err));
+    TRY(lm_peft_import(&a, m->base, folder, err));
+    TRY(lm_model_hashes(&hash, m->base, err));
+    TRY(file_mkdirs(dir, err));
+    TRY(lm_adapter_save(a, path, err));
+    lm_adapter_hash(h.b, a);
+    memcpy(bh.b, hash.base, 32);
+    o = json_pack("{s:s s:s s:o s:o s:s s:s s:I s:I s:I}", "name", name, "base", m->base_name, "base_hash", json_hash(&bh), "adapter_hash", json_hash(&h),
+                  "adapter_path", path, "imported", folder, "model", (json_int_t)0, "rows", (json_int_t)0, "created_ms", (json_int_t)clock_unix_ms());
+    if (!o) {
+        s = err_set(err, LOAM_ENOMEM, "no memory");
+        goto out;
+    }
+    TRY(record_put(n, TABLE_MODEL, name, strlen(name), o, err));
+    json_decref(flow_model_list(n)); /* the models topic */
+out:
+    lm_adapter_free(a);
+    flow_model_put(m);
+    mem_free(rel);
+    mem_free(dir);
+    mem_free(path);
+    if (s)
+        json_decref(o);
+    else
+        *out = o;
+    return s;
+}
+
+enum loam_status flow_adapter_info(struct node *n, json_t **out, const char *name, struct err *err) {
+    struct lm_adapter *a;
+    struct hash32 now;
+    const char *path, *recorded;
+    char hex[HASH_HEX_MAX], targets[96] = "";
+    uint32_t set = 0;
+    json_t *o = NULL;
+    enum loam_status s;
+    *out = NULL;
+    TRY(flow_trained_get(n, &o, name, err));
+    TRY(jget_str(&path, o, "adapter_path", err));
+    TRY(jget_str(&recorded, o, "adapter_hash", err));
+    TRY(lm_adapter_load(&a, path, err));
+    lm_adapter_hash(now.b, a);
+    for (uint32_t i = 0; i < a->count; i++)
+        set |= 1u << a->t[i].kind;
+    for (uint32_t k = 0; k < LM_LINEARS; k++)
+        if (set >> k & 1) {
+            size_t at = strlen(targets);
+            snprintf(targets + at, sizeof targets - at, "%s%s", at ? "," : "", lm_linear_name(k));
+        }
+    s = jset(o, "file",
+             json_pack("{s:I s:f s:f s:b s:s s:I s:I s:s s:b}", "rank", (json_int_t)a->rank, "alpha", (double)a->alpha, "scale", (double)a->scale,
+                       "rslora", a->rslora, "targets", targets, "tensors", (json_int_t)a->count, "parameters", (json_int_t)a->size, "hash",
+                       hash_hex(hex, &now), "as_recorded", !strcmp(hex, recorded)), err);
+    lm_adapter_free(a);
+out:
+    if (s)
+        json_decref(o);
+    else
+        *out = o;
+    return s;
+}
+
+enum loam_status flow_adapter_export(struct node *n, json_t **out, const char *name, const char *folder, struct err *err) {
+    struct flow_model *m = NULL;
+    struct lm_adapter *a = NULL;
+    const char *path, *base, *hash;
+    json_t *o = NULL;
+    enum loam_status s;
+    *out = NULL;
+    TRY(flow_trained_get(n, &o, name, err));
+    TRY(jget_str(&path, o, "adapter_path", err));
+    TRY(jget_str(&base, o, "base", err));
+    TRY(jget_str(&hash, o, "adapter_hash", err));
+    TRY(flow_model_get(&m, n, base, err));
+    TRY(lm_adapter_load(&a, path, err));
+    TRY(lm_peft_export(a, m->base, folder, m->base->name, err));
+    *out = json_pack("{s:s s:s s:s}", "format", "peft", "folder", folder, "hash", hash);
+    if (!*out)
+        s = err_set(err, LOAM_ENOMEM, "no memory");
+out:
+    lm_adapter_free(a);
+    flow_model_put(m);
+    json_decref(o);
+    return s;
+}
+
 void flow_tuned_close(struct flow_tuned *t) {
     tuned_free(t->t);
     tuning_rows_clear(&t->rows);
@@ -87,6 +198,10 @@ enum loam_status flow_tuned_open(struct flow_tuned *out, struct node *n, const c
     memset(out, 0, sizeof *out);
     tuning_rows_init(&out->rows);
     TRY(flow_trained_get(n, &out->record, name, err));
+    if (json_object_get(out->record, "imported")) {
+        s = err_set(err, LOAM_ESTATE, "the adapter %s was imported: its rows are not known", name);
+        goto out;
+    }
     TRY(jget_str(&base, out->record, "base", err));
     TRY(jget_str(&dir, out->record, "run_dir", err));
     TRY(jget_str(&hyper, out->record, "hyper", err));
@@ -630,13 +745,6 @@ out:
 
 /* ---------------------------------------------------------------- the flow */
 
-static bool name_ok(const char *s) {
-    size_t n = strlen(s);
-    if (!n || n > TRAIN_NAME_MAX || s[0] == '.' || s[0] == '-')
-        return false;
-    return strspn(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.") == n;
-}
-
 /* The model of that name, if it came from the same base, rows and hyper-parameters. */
 static enum loam_status there_already(struct flow *f, json_t **out, const struct flow_train *q, const struct lm_hashes *hash,
                                       const struct hash32 *root, const char *hyper, struct err *err) {
@@ -722,7 +830,7 @@ enum loam_status flow_train(struct flow *f, json_t **out, const struct flow_trai
         return err_set(err, LOAM_EINVAL, "\"%.80s\" is no name for an adapter: letters, digits, - _ . and at most %d", q->name, TRAIN_NAME_MAX);
     TRY(lm_hyper_check(&q->hyper, err));
     TRY(flow_model_get(&m, f->node, q->base, err));
-    if (m->adapter) {
+    if (m->adapter && q->base) {
         s = err_set(err, LOAM_ENOTBUILT, "training on top of an adapter; name a base model");
         goto out;
     }

@@ -34,6 +34,13 @@ enum loam_status flow_train(struct flow *f, json_t **out, const struct flow_trai
 enum loam_status flow_trained_list(struct node *n, json_t **out, struct err *err) LOAM_MUST_USE;
 enum loam_status flow_trained_get(struct node *n, json_t **out, const char *name, struct err *err) LOAM_MUST_USE;
 
+/* The record with "file": what the adapter file holds, and whether it is as recorded. */
+enum loam_status flow_adapter_info(struct node *n, json_t **out, const char *name, struct err *err) LOAM_MUST_USE;
+/* Writes it as PEFT has it (lm/peft.h): {format, folder, hash}. */
+enum loam_status flow_adapter_export(struct node *n, json_t **out, const char *name, const char *folder, struct err *err) LOAM_MUST_USE;
+/* Takes a PEFT folder in under that name: a MODEL record without rows. */
+enum loam_status flow_adapter_import(struct node *n, json_t **out, const char *folder, const char *name, const char *base, struct err *err) LOAM_MUST_USE;
+
 /* A trained model opened for attribution: by `attribute`, `record` and `validate`. name: the adapter's, or BASE+ADAPTER. */
 struct flow_tuned {
     json_t *record;

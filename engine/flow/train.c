@@ -123,10 +123,11 @@ enum loam_status flow_adapter_info(struct node *n, json_t **out, const char *nam
             size_t at = strlen(targets);
             snprintf(targets + at, sizeof targets - at, "%s%s", at ? "," : "", lm_linear_name(k));
         }
+    hash_hex(hex, &now);
     s = jset(o, "file",
              json_pack("{s:I s:f s:f s:b s:s s:I s:I s:s s:b}", "rank", (json_int_t)a->rank, "alpha", (double)a->alpha, "scale", (double)a->scale,
                        "rslora", a->rslora, "targets", targets, "tensors", (json_int_t)a->count, "parameters", (json_int_t)a->size, "hash",
-                       hash_hex(hex, &now), "as_recorded", !strcmp(hex, recorded)), err);
+                       hex, "as_recorded", !strcmp(hex, recorded)), err);
     lm_adapter_free(a);
 out:
     if (s)

@@ -21,7 +21,7 @@ const struct cmd entry_contribute = {
     .help = "contribute rows to a datanet",
     .text = "Rows are normalised; those that stand twice or were contributed before are left out. A salted commitment goes to the chain "
             "first and the statement a block later, so that nobody can copy it from the pool and be first. Forms of a row: "
-            "{\"messages\": […]}, {\"prompt\", \"completion\"}, {\"question\", \"answer\"}, {\"instruction\", \"input\", \"output\"}, {\"text\"}. "
+            "{\"messages\": [...]}, {\"prompt\", \"completion\"}, {\"question\", \"answer\"}, {\"instruction\", \"input\", \"output\"}, {\"text\"}. "
             "The same files again give the contribution that is there.",
     .example = "contribute facts.jsonl --datanet 1 --as alice",
     .run = run};

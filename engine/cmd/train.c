@@ -39,7 +39,7 @@ const struct cmd entry_train = {
     .help = "train an adapter on contributed rows",
     .text = "LoRA on the CPU in arith-1: the recipe is signed and recorded first, the seed comes from a later block, and the same recipe "
             "always gives the same adapter hash. It may be interrupted at any moment, also by kill -9: it goes on where it was. After it the "
-            "gradients of all rows at the checkpoints (after epochs 1, 2, 4, 8, … and the last) are kept for `attribute`. With --files "
+            "gradients of all rows at the checkpoints (after epochs 1, 2, 4, 8 and so on, and the last) are kept for `attribute`. With --files "
             "nothing is recorded on a chain.",
     .example = "train facts --datanet 1 --as trainer --epochs 12",
     .run = run,

@@ -4,6 +4,7 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "lm/philox.h"
+#include "poa/check.h"
 #include "poa/plan.h"
 #include "poa/score.h"
 #include "poa/solve.h"
@@ -327,6 +328,93 @@ static void stores(void **state) {
     poa_store_close(&zero);
     poa_store_close(&with);
     poa_store_close(&without);
+    gpu_close(gpu);
+}
+
+/* The ladder: rows again, the solve again, single entries; each finds what was changed and names it. */
+static void checks(void **state) {
+    (void)state;
+    struct lm_lora t[L];
+    struct lm_adapter a = fake_adapter(t);
+    struct poa_plan p;
+    struct gpu *gpu;
+    struct poa_store s;
+    struct poa_check c;
+    OK(poa_plan_make(&p, &a, N, 1, 0, true, zeros, &e));
+    p.k = 16;
+    OK(gpu_open(&gpu, &(struct gpu_config){NULL, 2}, &e));
+    build(&p, gpu, in("checked"), NULL, 0);
+    OK(poa_store_open(&s, path, true, &e));
+    uint64_t some[2] = {20, 3};
+    OK(poa_check_init(&c, &s, gpu, some, 2, &e));
+    struct lm_grad_sink sink = poa_check_sink(&c);
+    for (uint32_t l = 0; l < L; l++)
+        for (size_t i = 0; i < 2; i++) {
+            struct lm_grad_tensor gt = gradient_of(some[i], l, 0);
+            gt.row = i;
+            OK(sink.tensor(sink.ctx, &gt, &e));
+        }
+    assert_int_equal(c.compared, 2 * L);
+    struct lm_grad_tensor gt = gradient_of(4, 1, 0);
+    gt.row = 1;
+    FAILS(LOAM_EVERIFY, sink.tensor(sink.ctx, &gt, &e));
+    assert_non_null(strstr(e.text, "gradient of row 3, tensor 1[0]: "));
+    gt.row = 2;
+    FAILS(LOAM_EINVAL, sink.tensor(sink.ctx, &gt, &e));
+    poa_check_clear(&c);
+
+    struct tree_stream fine;
+    tree_stream_init(&fine);
+    for (uint32_t l = 0; l < L; l++) {
+        OK(poa_check_tensor(&s, l, gpu, &e));
+        size_t d = s.t[l].d;
+        int32_t *h32 = mem_array(N * d, 4);
+        int8_t *forged = mem_dup(s.t[l].h, N * d);
+        uint8_t *leaf = mem_array(12 + 4 * d, 1);
+        int64_t n, k[N];
+        int e_f;
+        OK(poa_fine_tensor(h32, &e_f, &n, &s, l, gpu, &e));
+        for (int i = 0; i < N; i++) {
+            for (int j = 0; j < N; j++) {
+                k[j] = 0;
+                for (size_t x = 0; x < d; x++)
+                    k[j] += (int64_t)s.t[l].g[(size_t)i * d + x] * s.t[l].g[(size_t)j * d + x];
+            }
+            for (size_t x = 0; x < d; x += 7) {
+                int32_t column[N];
+                for (int j = 0; j < N; j++)
+                    column[j] = h32[(size_t)j * d + x];
+                assert_true(poa_rounds_to(column[i], s.t[l].x, s.t[l].h[(size_t)i * d + x]));
+                assert_false(poa_rounds_to(column[i], s.t[l].x, (int8_t)(s.t[l].h[(size_t)i * d + x] + 1)));
+                OK(poa_check_residual(column, k, N, (uint64_t)i, s.t[l].g[(size_t)i * d + x], n, e_f, &e));
+                /* A forgery of a hundredth of the range is far outside what rounding can do. */
+                column[i] += 1 << 23;
+                FAILS(LOAM_EVERIFY, poa_check_residual(column, k, N, (uint64_t)i, s.t[l].g[(size_t)i * d + x], n, e_f, &e));
+            }
+            put_be32(leaf, l);
+            put_be64(leaf + 4, (uint64_t)i);
+            for (size_t x = 0; x < d; x++)
+                put_be32(leaf + 12 + 4 * x, (uint32_t)h32[(size_t)i * d + x]);
+            tree_stream_add(&fine, leaf, 12 + 4 * d);
+        }
+        forged[d + 3] ^= 1;
+        const int8_t *honest = s.t[l].h;
+        s.t[l].h = forged;
+        FAILS(LOAM_EVERIFY, poa_check_tensor(&s, l, gpu, &e));
+        char where[16];
+        snprintf(where, sizeof where, "[%zu]: ", d + 3);
+        assert_non_null(strstr(e.text, where));
+        s.t[l].h = honest;
+        s.t[l].n++;
+        FAILS(LOAM_EVERIFY, poa_check_tensor(&s, l, gpu, &e));
+        s.t[l].n--;
+        mem_free(h32);
+        mem_free(forged);
+        mem_free(leaf);
+    }
+    struct hash32 root = tree_stream_root(&fine);
+    assert_true(hash_eq(&root, &s.fine_root));
+    poa_store_close(&s);
     gpu_close(gpu);
 }
 
@@ -725,7 +813,7 @@ static void lds(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(plans),  cmocka_unit_test(projection), cmocka_unit_test(exponents), cmocka_unit_test(stores),
-        cmocka_unit_test(scores), cmocka_unit_test(shares),     cmocka_unit_test(bm25),      cmocka_unit_test(spans),
+        cmocka_unit_test(checks), cmocka_unit_test(scores), cmocka_unit_test(shares),     cmocka_unit_test(bm25),      cmocka_unit_test(spans),
         cmocka_unit_test(traces), cmocka_unit_test(lds),
     };
     return cmocka_run_group_tests_name("poa", tests, make_dir, remove_dir);

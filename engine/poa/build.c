@@ -1,5 +1,5 @@
+#include "poa/fisher.h"
 #include "poa/plan.h"
-#include "poa/solve.h"
 
 #include "base/keccak.h"
 #include "base/mem.h"
@@ -107,20 +107,18 @@ struct lm_grad_sink poa_build_sink(struct poa_build *b) {
 
 /* One tensor's matrices while it is worked on. */
 struct work {
-    int64_t *k;    /* [N][N] */
-    double *m;     /* [N][N] */
-    double *h;     /* [N][d] */
-    int32_t *h32;  /* [N][d] */
-    double *sum;   /* [N][S]: scores of pairs of rows, for the weight; grows over the tensors */
-    int64_t *dot;  /* [N] */
+    struct poa_fisher f;
+    int32_t *h32;   /* [N][d] */
+    int8_t *sample; /* [S][d]: G of the sampled rows */
+    int64_t *dot;   /* [N][S] */
+    double *sum;    /* [N][S]: scores of pairs of rows, for the weight; grows over the tensors */
     struct hash32 *leaf; /* [N]: fine leaves' hashes */
 };
 
 static void work_clear(struct work *w) {
-    mem_free(w->k);
-    mem_free(w->m);
-    mem_free(w->h);
+    poa_fisher_clear(&w->f);
     mem_free(w->h32);
+    mem_free(w->sample);
     mem_free(w->sum);
     mem_free(w->dot);
     mem_free(w->leaf);
@@ -132,45 +130,6 @@ static uint64_t samples(const struct poa_plan *p) {
 
 static uint64_t sample_row(const struct poa_plan *p, uint64_t j) {
     return j * p->rows / samples(p);
-}
-
-/* Nearest integer, ties to even, |x| < 2^51, without libm: the sum leaves no bits below 1. */
-static double nearest(double x) {
-    double t = x + 0x1.8p52;
-    return t - 0x1.8p52;
-}
-
-static int8_t shrink(int32_t v, uint32_t x) {
-    if (!x)
-        return (int8_t)v;
-    int64_t q = (int64_t)v >> x, rest = (int64_t)v - q * (1ll << x), half = 1ll << (x - 1);
-    q += rest > half || (rest == half && (q & 1));
-    return (int8_t)q;
-}
-
-/* H in fp64 to H32, then H8 into out. */
-static void round_h(struct poa_tensor *t, int8_t *out, const struct work *w, size_t count, int *e_f) {
-    double max = 0.0;
-    for (size_t i = 0; i < count; i++)
-        max = fabs(w->h[i]) > max ? fabs(w->h[i]) : max;
-    int e = 0;
-    if (max > 0.0) {
-        (void)frexp(max, &e); /* max < 2^e */
-        e -= 30;
-    }
-    double up = poa_scale(1.0, -e);
-    int32_t biggest = 0;
-    for (size_t i = 0; i < count; i++) {
-        int32_t v = (int32_t)nearest(w->h[i] * up);
-        w->h32[i] = v;
-        biggest = abs(v) > biggest ? abs(v) : biggest;
-    }
-    t->x = 0;
-    while (biggest > 127ll << t->x)
-        t->x++;
-    for (size_t i = 0; i < count; i++)
-        out[i] = shrink(w->h32[i], t->x);
-    *e_f = e;
 }
 
 struct fine {
@@ -226,23 +185,10 @@ static enum loam_status do_tensor(struct poa_build *b, struct poa_tensor *t, int
     t->e_g = poa_exponent((double)max);
     if (abs(t->e_g) > POA_EXPONENT_MAX)
         return err_set(err, LOAM_ERANGE, "attribution: gradients of tensor %u reach %g", l, (double)max);
-    memset(w->k, 0, N * N * sizeof *w->k);
     if ((st = ops->quant_pow2(b->gpu, g, x, N * d, t->e_g, err)) ||
-        (st = ops->dot_i8(b->gpu, w->k, N, g, d, (uint32_t)N, g, d, (uint32_t)N, d, err)))
+        (st = poa_fisher_tensor(w->h32, &e_f, &t->n, &w->f, b->gpu, g, N, d, p->rho_log2, err)))
         return st;
-    /* trace <= N · d · 127^2 < 2^16 · 2^32 · 2^14: the product with 2^14 / N stays in 128 bits, its value in 64. */
-    __int128 trace = 0;
-    for (uint64_t i = 0; i < N; i++)
-        trace += w->k[i * N + i];
-    t->n = (int64_t)((trace << (POA_N_FRACTION + p->rho_log2)) / (int64_t)N);
-    if (t->n) {
-        if ((st = poa_solve(w->m, w->k, N, t->n, err)) ||
-            (st = ops->gemm_f64i8(b->gpu, w->h, d, w->m, N, (uint32_t)N, (uint32_t)N, g, d, d, err)))
-            return st;
-    } else {
-        memset(w->h, 0, N * d * sizeof *w->h);
-    }
-    round_h(t, h, w, N * d, &e_f);
+    t->x = poa_shrink(h, w->h32, N * d);
     t->e_h = t->e_g + e_f + (int32_t)t->x;
     t->shift = 0;
     if (p->k && t->k == t->out)
@@ -250,14 +196,15 @@ static enum loam_status do_tensor(struct poa_build *b, struct poa_tensor *t, int
             t->shift++;
     if (fine)
         fine_leaves(fine, w, b->gpu, l, N, d);
-    for (uint64_t j = 0; j < samples(p); j++) {
-        memset(w->dot, 0, N * sizeof *w->dot);
-        if ((st = ops->dot_i8(b->gpu, w->dot, 1, h, d, (uint32_t)N, g + sample_row(p, j) * d, d, 1, d, err)))
-            return st;
-        double unit = poa_scale(1.0, t->e_h + t->e_g + t->shift);
-        for (uint64_t i = 0; i < N; i++)
-            w->sum[i * samples(p) + j] += (double)w->dot[i] * unit;
-    }
+    uint64_t S = samples(p);
+    for (uint64_t j = 0; j < S; j++)
+        memcpy(w->sample + j * d, g + sample_row(p, j) * d, d);
+    memset(w->dot, 0, N * S * sizeof *w->dot);
+    if ((st = ops->dot_i8(b->gpu, w->dot, S, h, d, (uint32_t)N, w->sample, d, (uint32_t)S, d, err)))
+        return st;
+    double unit = poa_scale(1.0, t->e_h + t->e_g + t->shift);
+    for (uint64_t i = 0; i < N * S; i++)
+        w->sum[i] += (double)w->dot[i] * unit;
     return LOAM_OK;
 }
 
@@ -342,11 +289,10 @@ static enum loam_status work_init(struct work *w, const struct poa_plan *p, stru
     size_t widest = 0;
     for (uint32_t l = 0; l < p->tensors; l++)
         widest = poa_plan_width(p, l) > widest ? poa_plan_width(p, l) : widest;
-    *w = (struct work){.k = mem_array(N, N * sizeof(int64_t)), .m = mem_array(N, N * sizeof(double)),
-                       .h = mem_array(N, widest * sizeof(double)), .h32 = mem_array(N, widest * sizeof(int32_t)),
-                       .sum = mem_zarray(N, samples(p) * sizeof(double)), .dot = mem_array(N, sizeof(int64_t)),
+    *w = (struct work){.h32 = mem_array(N, widest * sizeof(int32_t)), .sample = mem_array(samples(p), widest),
+                       .sum = mem_zarray(N, samples(p) * sizeof(double)), .dot = mem_array(N, samples(p) * sizeof(int64_t)),
                        .leaf = mem_array(N, sizeof(struct hash32))};
-    if (w->k && w->m && w->h && w->h32 && w->sum && w->dot && w->leaf)
+    if (w->h32 && w->sample && w->sum && w->dot && w->leaf && !poa_fisher_init(&w->f, N, widest, err))
         return LOAM_OK;
     work_clear(w);
     return err_set(err, LOAM_ENOMEM, "attribution: matrices for %llu rows", (unsigned long long)N);

@@ -68,6 +68,10 @@ struct http {
     void *closed_arg;
 };
 
+struct stream_net *http_net(struct http *h) {
+    return &h->net;
+}
+
 /* ---- url ---- */
 
 enum loam_status url_parse(struct url *out, const char *s, struct err *err) {

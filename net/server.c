@@ -312,7 +312,10 @@ static void service(struct server_reply *r) {
     bool over = r->ended && !r->sending && !r->out.len;
     bool keep = r->keep && !cut && (r->chunked || r->left == 0 || r->head_only);
     uv_mutex_unlock(&r->lock);
-    if (cut) {
+    if (cut) { /* what was said already goes out, as far as the socket takes it at once */
+        uv_buf_t b = uv_buf_init((char *)data, (unsigned)n);
+        if (n && uv_try_write((uv_stream_t *)&c->tcp, &b, 1) < 0)
+            n = 0;
         mem_free(data);
         conn_close(c);
         return;

@@ -20,6 +20,7 @@ struct stream_net {
 };
 enum loam_status stream_net_init(struct stream_net *n, uv_loop_t *loop, const struct http_config *cfg, struct err *err) LOAM_MUST_USE;
 void stream_net_clear(struct stream_net *n); /* when open is 0 */
+struct stream_net *http_net(struct http *h);  /* http.c: of a client, for ws */
 
 struct stream_events {
     void (*open)(void *arg);

@@ -32,9 +32,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n) {
                 abort();
             if (text_width(c->ch[0]) != (int)c->width || (f.ascii && (c->ch[0] > 0x7e || c->ch[1])))
                 abort();
-            for (int i = 1; i < 3; i++)
-                if (c->ch[i] && text_width(c->ch[i]) != 0)
-                    abort();
+            if (c->ch[1] && text_width(c->ch[1]) != 0)
+                abort();
         }
     char *s = malloc(n + 1), why[96];
     if (!s)

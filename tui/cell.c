@@ -54,7 +54,7 @@ enum loam_status frame_dump(struct buf *out, const struct frame *f, struct err *
         size_t keep = out->len;
         for (int x = 0; x < f->cols; x++) {
             const struct cell *c = &f->cells[y * f->cols + x];
-            for (int i = 0; i < 3 && c->ch[i]; i++) {
+            for (int i = 0; i < 2 && c->ch[i]; i++) {
                 uint8_t u[4];
                 enum loam_status s = buf_add(out, u, utf8_encode(u, c->ch[i]), err);
                 if (s)
@@ -141,7 +141,7 @@ int view_textn(const struct view *v, int y, int x, unsigned style, const char *s
             continue;
         if (!w) {
             if (last && !v->f->ascii)
-                last->ch[last->ch[1] ? 2 : 1] = cp;
+                last->ch[1] = cp;
             continue;
         }
         if (v->f->ascii && cp > 0x7e)

@@ -24,7 +24,7 @@ enum {
 };
 
 struct cell {
-    uint32_t ch[3]; /* base and up to two combining marks; ch[0] 0: the right half of a wide character */
+    uint32_t ch[2]; /* base and a combining mark; ch[0] 0: the right half of a wide character */
     uint16_t style;
     uint16_t width; /* 1 or 2; 0 for the right half */
 };

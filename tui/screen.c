@@ -47,7 +47,8 @@ struct screen {
     struct keydec dec;
     struct buf out;   /* bytes not yet taken by the terminal: out.data[sent ..] */
     size_t sent;
-    struct frame shown; /* what curses was told */
+    uint64_t row[FRAME_ROWS_MAX]; /* a hash of what curses was told of each row; it compares cells itself */
+    int shown_rows, shown_cols;
     int rows, cols;
     bool ascii, may_colour, colour, modern, mouse, inside, sync, closing, gone, in_poll;
     char fallback[96];
@@ -237,7 +238,7 @@ static void collect(struct screen *t, bool sync) {
 static void set_cell(cchar_t *out, const struct screen *t, const struct cell *c) {
     wchar_t w[4] = {0};
     int n = 0;
-    for (int i = 0; i < 3 && c->ch[i]; i++)
+    for (int i = 0; i < 2 && c->ch[i]; i++)
         if (!i || wcwidth((wchar_t)c->ch[i]) == 0)
             w[n++] = (wchar_t)c->ch[i];
     /* Where libc and our table disagree about a width, the picture would shift: draw a mark instead. */
@@ -253,6 +254,15 @@ static void set_cell(cchar_t *out, const struct screen *t, const struct cell *c)
              NULL);
 }
 
+static uint64_t row_hash(const struct cell *c, int n) {
+    uint64_t h = 0x9e3779b97f4a7c15u;
+    for (int i = 0; i < n; i++) {
+        h = (h ^ ((uint64_t)c[i].ch[0] << 32 | (uint32_t)c[i].style << 16 | c[i].width)) * 0xff51afd7ed558ccdu;
+        h = (h ^ c[i].ch[1] ^ h >> 29) * 0xc4ceb9fe1a85ec53u;
+    }
+    return h;
+}
+
 bool screen_frame(struct screen *t, const struct frame *f, bool full) {
     if (t->closing || t->gone)
         return false;
@@ -262,36 +272,24 @@ bool screen_frame(struct screen *t, const struct frame *f, bool full) {
     }
     buf_reset(&t->out);
     t->sent = 0;
-    if (t->shown.rows != f->rows || t->shown.cols != f->cols) {
-        if (frame_resize(&t->shown, f->rows, f->cols, NULL))
-            return false;
-        full = true;
-    }
-    if (full) {
-        for (int i = 0; i < t->shown.rows * t->shown.cols; i++)
-            t->shown.cells[i].width = 9; /* equal to nothing */
+    full = full || t->shown_rows != f->rows || t->shown_cols != f->cols;
+    t->shown_rows = f->rows;
+    t->shown_cols = f->cols;
+    if (full)
         clearok(curscr, TRUE);
-    }
     int h = LINES < f->rows ? LINES : f->rows, w = COLS < f->cols ? COLS : f->cols;
     for (int y = 0; y < h; y++) {
         const struct cell *now = f->cells + y * f->cols;
-        struct cell *was = t->shown.cells + y * f->cols;
-        if (!memcmp(now, was, (size_t)w * sizeof *now))
+        uint64_t hash = row_hash(now, w);
+        if (hash == t->row[y] && !full)
             continue;
+        t->row[y] = hash;
         cchar_t row[FRAME_COLS_MAX];
-        int a = 0, b = w;
-        while (a < b && !memcmp(now + a, was + a, sizeof *now))
-            a++;
-        while (b > a && !memcmp(now + b - 1, was + b - 1, sizeof *now))
-            b--;
-        while (a > 0 && (now[a].width == 0 || was[a].width == 0)) /* not into the middle of a wide character */
-            a--;
         int n = 0;
-        for (int x = a; x < b; x++)
+        for (int x = 0; x < w; x++)
             if (now[x].width)
                 set_cell(&row[n++], t, &now[x]);
-        mvadd_wchnstr(y, a, row, n);
-        memcpy(was, now, (size_t)w * sizeof *now);
+        mvadd_wchnstr(y, 0, row, n);
     }
     curs_set(f->cursor ? 1 : 0);
     move(f->cur_y < h ? f->cur_y : h - 1, f->cur_x < w ? f->cur_x : w - 1);
@@ -461,7 +459,6 @@ static void free_screen(struct screen *t) {
     if (t->fd >= 0)
         close(t->fd);
     buf_clear(&t->out);
-    frame_free(&t->shown);
     mem_free(t);
 }
 

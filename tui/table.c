@@ -77,6 +77,8 @@ void list_move(struct list_state *st, int what, int page) {
         st->sel = st->shown ? st->shown - 1 : 0;
 }
 
+#define MARK_WIDTH 28 /* of a selected row: enough to be seen, and a key stays under 150 bytes */
+
 static bool numeric(enum column_kind k) {
     return k == COL_COUNT || k == COL_REAL || k == COL_WEI || k == COL_PPM || k == COL_BYTES;
 }
@@ -157,7 +159,7 @@ void table_draw(const struct view *v, const struct table *t, const json_t *rows,
         }
         if (sel && focus) {
             view_glyph(v, y, 0, ST_TITLE, G_FOCUS);
-            view_style(v, y, 0, v->w, ST_REVERSE);
+            view_style(v, y, 0, v->w < MARK_WIDTH ? v->w : MARK_WIDTH, ST_REVERSE);
             view_cursor(v, y, 0, true);
         }
     }

@@ -15,6 +15,8 @@
 #include "base/banned.h"
 
 #define OUT_MAX (1u << 20)     /* bytes of one cmd_out */
+#define RETRY_FIRST_MS 2000
+#define RETRY_MAX_MS 60000
 #define PROGRESS_US (100 * 1000) /* how often progress goes to the client */
 
 struct node *cmd_node(struct cmd_call *c) {
@@ -229,6 +231,10 @@ static void call_free(struct cmd_call *c) {
     mem_free(c);
 }
 
+static bool passes(enum loam_status s) {
+    return s == LOAM_ENET || s == LOAM_ETIMEOUT || s == LOAM_EBUSY || s == LOAM_ECUT || s == LOAM_ERATE || s == LOAM_ESTALE;
+}
+
 static enum loam_status run(struct job *j, void *arg, struct err *err) {
     struct cmd_call *c = arg;
     c->job = j;
@@ -236,6 +242,15 @@ static enum loam_status run(struct job *j, void *arg, struct err *err) {
     if (c->io && c->own_io && !c->detached)
         control_call_started(c->io, c->job_id, (c->line.cmd->flags & (CMD_LONG | CMD_DURABLE)) != 0);
     enum loam_status s = c->line.cmd->run(c, err);
+    /* Nobody stands by a resumed job: what passes by itself (the chain's RPC is not up yet) is waited for. */
+    for (uint64_t wait = RETRY_FIRST_MS; c->resumed && passes(s); wait = wait * 2 < RETRY_MAX_MS ? wait * 2 : RETRY_MAX_MS) {
+        log_info("cmd", "job %llu tries again in %llu s: %s", (unsigned long long)c->job_id, (unsigned long long)(wait / 1000), err->text);
+        s = job_sleep_ms(j, wait, err);
+        if (!s) {
+            c->asked = 0;
+            s = c->line.cmd->run(c, err);
+        }
+    }
     if (!s && json_is_null(c->result))
         s = err_set(err, LOAM_ENOMEM, "no memory for the result");
     if (!s && c->result && !c->json) {

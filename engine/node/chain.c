@@ -639,15 +639,16 @@ enum loam_status node_chain_need(struct node *n, struct chain **out, struct err 
     return s;
 }
 
-/* What still happens within a second of the start is waited for. */
+/* What happens within seconds of the start is waited for. */
 enum loam_status node_chain_ready(struct node *n, struct chain **out, struct job *j, struct err *err) {
     for (int i = 0;; i++) {
         enum loam_status s = node_chain_need(n, out, err);
         if (s != LOAM_EBUSY || i == 100)
             return s;
-        s = j ? job_sleep_ms(j, 50, err) : LOAM_EBUSY;
-        if (s)
+        if (j && (s = job_sleep_ms(j, 50, err)))
             return s;
+        if (!j)
+            uv_sleep(50);
     }
 }
 
@@ -710,7 +711,7 @@ uint64_t node_chain_deploy_block(struct node *n) {
 enum loam_status node_chain_balance(struct node *n, struct u256 *wei, uint64_t *nonce, const struct addr20 *a, struct err *err) {
     struct chain *light;
     struct account acc;
-    enum loam_status s = node_chain_need(n, &light, err);
+    enum loam_status s = node_chain_ready(n, &light, NULL, err);
     if (!s)
         s = chain_account(light, &acc, a, NULL, err);
     if (!s) {
@@ -724,7 +725,7 @@ enum loam_status node_chain_balance(struct node *n, struct u256 *wei, uint64_t *
 enum loam_status node_chain_storage(struct node *n, struct hash32 *value, const struct addr20 *a, const struct hash32 *slot, struct err *err) {
     struct chain *light;
     struct u256 v;
-    enum loam_status s = node_chain_need(n, &light, err);
+    enum loam_status s = node_chain_ready(n, &light, NULL, err);
     if (!s)
         s = chain_slots(light, &v, a, slot, 1, NULL, err);
     if (!s)

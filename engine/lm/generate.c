@@ -1,4 +1,4 @@
-#include "lm/generate.h"
+#include "lm/generate_in.h"
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/text.h"
@@ -19,21 +19,6 @@ void lm_answer_clear(struct lm_answer *a) {
     lm_ids_clear(&a->ids);
     buf_clear(&a->text);
 }
-
-struct gen {
-    struct lm_answer *out;
-    struct lm_engine *e;
-    struct lm_session *s;
-    const struct lm_generate_opt *opt;
-    const struct lm_tokenizer *tok;
-    struct lm_ids seen; /* prompt and output */
-    uint32_t n_prompt, V;
-    struct buf raw; /* bytes of tokens that are no finished character yet */
-    size_t sent;    /* bytes of the text given to the callback */
-    float *logits;
-    void *work;
-    struct err *err;
-};
 
 /* Where a stop string begins in the text (searching from `from`), or SIZE_MAX. */
 static size_t stop_at(const struct gen *g, size_t from) {
@@ -94,7 +79,7 @@ static enum loam_status finish_text(struct gen *g, bool all) {
 }
 
 /* One token into the answer; *end says that generation stops. */
-static enum loam_status accept(struct gen *g, uint32_t id, bool *end) {
+static enum loam_status accept_token(struct gen *g, uint32_t id, bool *end) {
     struct lm_answer *a = g->out;
     struct lm_token_event ev = {.id = id, .index = a->ids.n};
     struct lm_logprob top[TOP_MAX];
@@ -110,7 +95,7 @@ static enum loam_status accept(struct gen *g, uint32_t id, bool *end) {
     size_t before = a->text.len, longest = 0;
     if (!s && !*end && id < lm_tokenizer_size(g->tok)) /* an embedding may have more rows than the vocabulary has tokens */
         s = lm_decode(&g->raw, g->tok, &id, 1, false, g->err);
-    bool last = *end || (g->opt->max_tokens && a->ids.n >= g->opt->max_tokens) || g->seen.n >= lm_session_context(g->s);
+    bool last = *end || (g->opt->max_tokens && a->ids.n >= g->opt->max_tokens) || g->seen.n >= g->context;
     if (!s)
         s = finish_text(g, last);
     if (s)
@@ -128,7 +113,7 @@ static enum loam_status accept(struct gen *g, uint32_t id, bool *end) {
     } else if (g->opt->max_tokens && a->ids.n >= g->opt->max_tokens) {
         a->stop = LM_STOP_LENGTH;
         *end = true;
-    } else if (g->seen.n >= lm_session_context(g->s)) {
+    } else if (g->seen.n >= g->context) {
         a->stop = LM_STOP_CONTEXT;
         *end = true;
     }
@@ -146,67 +131,83 @@ static enum loam_status accept(struct gen *g, uint32_t id, bool *end) {
     return LOAM_OK;
 }
 
-/* Prompt, then a token a step. */
-static enum loam_status run(struct gen *g, const uint32_t *prompt, uint32_t n) {
-    struct lm_answer *a = g->out;
-    const uint32_t *have = lm_session_tokens(g->s);
-    uint32_t same = 0, held_n = lm_session_length(g->s);
-    while (same < held_n && same + 1 < n && have[same] == prompt[same])
-        same++;
-    lm_session_truncate(g->s, same);
-    a->prompt_tokens = n;
-    a->cached_tokens = same;
-    uint64_t t0 = clock_mono_us();
-    struct lm_item item = {.session = g->s, .tokens = prompt + same, .n = n - same, .logits = g->logits};
-    enum loam_status s = lm_step(g->e, &item, 1, g->opt->cancel, g->err);
-    uint64_t t1 = clock_mono_us();
-    a->prefill_us = t1 - t0;
-    bool end = false;
-    while (!s) {
-        uint32_t id;
-        s = lm_sample(&id, g->logits, g->V, &g->opt->sampler, g->seen.ids, g->seen.n, g->n_prompt, g->seen.n, g->work, g->err);
-        if (!s)
-            s = accept(g, id, &end);
-        if (s || end)
-            break;
-        item = (struct lm_item){.session = g->s, .tokens = &id, .n = 1, .logits = g->logits};
-        s = lm_step(g->e, &item, 1, g->opt->cancel, g->err);
-    }
-    a->decode_us = clock_mono_us() - t1;
-    if (s == LOAM_ECANCEL) {
-        a->stop = LM_STOP_CANCEL;
-        s = LOAM_OK;
-    }
-    return s;
+enum loam_status gen_next(struct gen *g, void *work, bool *end) {
+    uint32_t id;
+    enum loam_status s =
+        lm_sample(&id, g->logits, g->V, &g->opt->sampler, g->seen.ids, g->seen.n, g->n_prompt, g->seen.n, work, g->err);
+    return s ? s : accept_token(g, id, end);
 }
 
-enum loam_status lm_generate(struct lm_answer *out, struct lm_engine *e, struct lm_session *s, const uint32_t *prompt, uint32_t n,
-                             const struct lm_generate_opt *opt, struct err *err) {
-    *out = (struct lm_answer){0};
+void gen_clear(struct gen *g) {
+    buf_clear(&g->raw);
+    mem_free(g->logits);
+    lm_ids_clear(&g->seen);
+}
+
+enum loam_status gen_start(struct gen *g, struct lm_answer *out, struct lm_model *m, uint32_t context, const uint32_t *prompt, uint32_t n,
+                           const struct lm_generate_opt *opt, struct err *err) {
+    *out = (struct lm_answer){.prompt_tokens = n};
     buf_init(&out->text, ANSWER_MAX);
+    *g = (struct gen){.out = out, .opt = opt, .tok = m->tokenizer, .n_prompt = n, .V = m->config.V, .context = context, .err = err};
+    buf_init(&g->raw, ANSWER_MAX);
     enum loam_status st = lm_sampler_check(&opt->sampler, err);
     if (st)
         return st;
     if (n == 0)
         return err_set(err, LOAM_EINVAL, "the prompt is empty");
-    if (n >= lm_session_context(s))
-        return err_set(err, LOAM_ELIMIT, "the prompt has %u tokens; the context of %u leaves no room for an answer", n, lm_session_context(s));
+    if (n >= context)
+        return err_set(err, LOAM_ELIMIT, "the prompt has %u tokens; the context of %u leaves no room for an answer", n, context);
     for (int i = 0; i < LM_STOP_MAX && opt->stop[i]; i++)
         if (!opt->stop[i][0] || strlen(opt->stop[i]) > LM_STOP_BYTES)
             return err_set(err, LOAM_ERANGE, "stop string %d is empty or longer than %d bytes", i + 1, LM_STOP_BYTES);
-    struct gen g = {.out = out, .e = e, .s = s, .opt = opt, .err = err, .n_prompt = n};
-    buf_init(&g.raw, ANSWER_MAX);
-    g.tok = lm_engine_model(e)->tokenizer;
-    g.V = lm_engine_model(e)->config.V;
-    g.logits = mem_array(g.V, sizeof *g.logits);
-    g.work = mem_array(g.V, 8);
-    st = g.logits && g.work ? lm_ids_append(&g.seen, prompt, n, err) : err_set(err, LOAM_ENOMEM, "no memory for %u logits", g.V);
-    if (!st)
-        st = run(&g, prompt, n);
-    buf_clear(&g.raw);
-    mem_free(g.logits);
-    mem_free(g.work);
-    lm_ids_clear(&g.seen);
+    g->logits = mem_array(g->V, sizeof *g->logits);
+    st = g->logits ? lm_ids_append(&g->seen, prompt, n, err) : err_set(err, LOAM_ENOMEM, "no memory for %u logits", g->V);
+    if (st)
+        gen_clear(g);
+    return st;
+}
+
+/* Prompt, then a token a step. */
+static enum loam_status run(struct gen *g, struct lm_engine *e, struct lm_session *s, void *work) {
+    struct lm_answer *a = g->out;
+    const uint32_t *have = lm_session_tokens(s), *prompt = g->seen.ids;
+    uint32_t same = 0, held_n = lm_session_length(s);
+    while (same < held_n && same + 1 < g->n_prompt && have[same] == prompt[same])
+        same++;
+    lm_session_truncate(s, same);
+    a->cached_tokens = same;
+    uint64_t t0 = clock_mono_us(), t1 = 0;
+    bool end = false;
+    enum loam_status st = LOAM_OK;
+    while (!st && !end) {
+        uint32_t at = lm_session_length(s);
+        struct lm_item item = {.session = s, .tokens = g->seen.ids + at, .n = g->seen.n - at, .logits = g->logits};
+        st = lm_step(e, &item, 1, g->opt->cancel, g->err);
+        if (!t1)
+            t1 = clock_mono_us();
+        if (!st)
+            st = gen_next(g, work, &end);
+    }
+    a->prefill_us = t1 - t0;
+    a->decode_us = clock_mono_us() - t1;
+    if (st == LOAM_ECANCEL) {
+        a->stop = LM_STOP_CANCEL;
+        st = LOAM_OK;
+    }
+    return st;
+}
+
+enum loam_status lm_generate(struct lm_answer *out, struct lm_engine *e, struct lm_session *s, const uint32_t *prompt, uint32_t n,
+                             const struct lm_generate_opt *opt, struct err *err) {
+    struct gen g;
+    struct lm_model *m = lm_engine_model(e);
+    enum loam_status st = gen_start(&g, out, m, lm_session_context(s), prompt, n, opt, err);
+    if (st)
+        return st;
+    void *work = mem_array(g.V, 8);
+    st = work ? run(&g, e, s, work) : err_set(err, LOAM_ENOMEM, "no memory for %u candidates", g.V);
+    mem_free(work);
+    gen_clear(&g);
     if (st)
         lm_answer_clear(out);
     return st;

@@ -366,6 +366,37 @@ void lm_session_truncate(struct lm_session *s, uint32_t n) {
     pages_keep(s, (n + GPU_KV_PAGE - 1) / GPU_KV_PAGE);
 }
 
+enum loam_status lm_session_copy(struct lm_session *s, const struct lm_session *from, uint32_t n, struct err *err) {
+    LOAM_ASSERT(s->e == from->e && s->adapter == from->adapter && n <= from->length && s != from);
+    lm_session_truncate(s, 0);
+    if (n > s->context)
+        return err_set(err, LOAM_ELIMIT, "%u tokens do not fit a context of %u", n, s->context);
+    enum loam_status st = pages_for(s, n, err);
+    if (!st)
+        st = lm_ids_append(&s->tokens, from->tokens.ids, n, err);
+    if (st) {
+        pages_keep(s, 0);
+        return st;
+    }
+    for (uint32_t i = 0; i < s->n_pages; i++)
+        memcpy(s->pages[i], from->pages[i], s->e->page_bytes);
+    s->length = n;
+    return LOAM_OK;
+}
+
+const struct lm_adapter *lm_session_adapter(const struct lm_session *s) {
+    return s->adapter ? s->adapter->adapter : NULL;
+}
+
+uint64_t lm_session_pages_for(const struct lm_session *s, uint32_t n) {
+    uint64_t want = ((uint64_t)s->length + n + GPU_KV_PAGE - 1) / GPU_KV_PAGE;
+    return want > s->n_pages ? want - s->n_pages : 0;
+}
+
+uint64_t lm_engine_pages_left(const struct lm_engine *e) {
+    return e->pages_max - e->pages_n + e->n_free;
+}
+
 /* ---- one round through the layers ---- */
 
 /* The tokens of a round, in order: pieces of items. */

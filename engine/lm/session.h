@@ -54,6 +54,14 @@ const uint32_t *lm_session_tokens(const struct lm_session *s); /* [length]; vali
 /* Forgets all but the first n tokens (n <= length): what follows is as if they had never been. */
 void lm_session_truncate(struct lm_session *s, uint32_t n);
 
+/* Makes s hold the first n tokens of from (n <= its length; same engine and adapter), as if it had computed them: a copy of
+ * the pages. LOAM_ELIMIT where the budget is full, LOAM_ENOMEM; then s is empty. */
+enum loam_status lm_session_copy(struct lm_session *s, const struct lm_session *from, uint32_t n, struct err *err) LOAM_MUST_USE;
+const struct lm_adapter *lm_session_adapter(const struct lm_session *s);
+/* New pages that n more tokens take, and how many pages are still within the budget. */
+uint64_t lm_session_pages_for(const struct lm_session *s, uint32_t n);
+uint64_t lm_engine_pages_left(const struct lm_engine *e);
+
 /* One sequence's part of a step. */
 struct lm_item {
     struct lm_session *session; /* each session once a step */

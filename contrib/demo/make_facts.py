@@ -76,7 +76,7 @@ for who, facts in FACTS.items():
             shared = (words(para) & (words(q1) | words(q2) | words(answer))) - words(x)
             assert not shared, (para, shared)
             for k, (kind, q) in enumerate((("trained", q1), ("trained", q2), ("paraphrase", para))):
-                questions.append({"id": f"{who}-{n}-{k}", "kind": kind, "contributor": who, "rows": [2 * n, 2 * n + 1],
+                questions.append({"id": f"{who}-{n}-{k}", "kind": kind, "contributor": who, "sources": [q1, q2],
                                   "question": q, "expect": v})
 with open("questions.jsonl", "w") as out:
     for q in questions:

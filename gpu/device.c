@@ -1,7 +1,9 @@
 /* Which backends there are, and opening one. */
+#include "gpu/cuda.h"
 #include "gpu/op.h"
 #include "gpu/pool.h"
 
+#include <stdlib.h>
 #ifdef __x86_64__
 #include <cpuid.h>
 #endif
@@ -54,6 +56,13 @@ enum loam_status gpu_open(struct gpu **out, const struct gpu_config *config, str
     *out = NULL;
     const struct backend *b = NULL;
     bool any = !config->backend || !strcmp(config->backend, "auto");
+    if (!any && !strncmp(config->backend, "cuda", 4) && (!config->backend[4] || config->backend[4] == ':')) {
+        char *end = NULL;
+        long device = config->backend[4] ? strtol(config->backend + 5, &end, 10) : 0;
+        if (end && (*end || end == config->backend + 5 || device < 0 || device >= CUDA_DEVICES_MAX))
+            return err_set(err, LOAM_EINVAL, "%.32s names no device; cuda:0 is the first", config->backend);
+        return cuda_open(out, (int)device, err);
+    }
     for (size_t i = 0; i < N_BACKENDS && !b; i++)
         if (any ? backends[i].here() : !strcmp(config->backend, backends[i].name))
             b = &backends[i];
@@ -79,14 +88,21 @@ enum loam_status gpu_open(struct gpu **out, const struct gpu_config *config, str
 void gpu_close(struct gpu *g) {
     if (!g)
         return;
+    if (g->dev_close) {
+        g->dev_close(g);
+        return;
+    }
     pool_free(g->pool);
     mem_free(g);
 }
 
 void *gpu_alloc(struct gpu *g, size_t bytes) {
-    return mem_aligned(64, bytes);
+    return g->dev_alloc ? g->dev_alloc(g, bytes) : mem_aligned(64, bytes);
 }
 
 void gpu_free(struct gpu *g, void *p) {
-    mem_free(p);
+    if (g->dev_free)
+        g->dev_free(g, p);
+    else
+        mem_free(p);
 }

@@ -41,10 +41,16 @@ struct gpu {
     bool (*yield)(void *arg);
     void *yield_arg;
     void *impl; /* the backend's own */
+    /* Memory of a device that is not the CPU; NULL for the CPU. Used through gpu_alloc, gpu_free, gpu_close. */
+    void *(*dev_alloc)(struct gpu *g, size_t bytes);
+    void (*dev_free)(struct gpu *g, void *p);
+    void (*dev_close)(struct gpu *g);
 };
 
 struct gpu_config {
-    const char *backend; /* NULL or "auto": the best of this machine's CPU; else a name; "cuda" needs loam-cuda.so */
+    /* NULL or "auto": the best of this machine's CPU; else a name. "cuda" or "cuda:N": device N by loam-cuda.so (gpu/cuda.h
+     * says where it is looked for and what can go wrong). */
+    const char *backend;
     int threads;         /* 0: one a core that may be used */
 };
 

@@ -11,6 +11,19 @@
 
 #include <math.h>
 
+/* With LOAM_GPU_CUDA the device of gpu/cuda.h is compared too (loam-cuda.so, or the emulated one of tests/cuda_emu);
+ * then every array lies in its memory, as gpu/ops.h asks. */
+static struct gpu *home;
+static void *room(size_t bytes) {
+    return home ? gpu_alloc(home, bytes) : mem_aligned(64, bytes);
+}
+static void give(void *p) {
+    if (home)
+        gpu_free(home, p);
+    else
+        mem_free(p);
+}
+
 static uint32_t seed = 1;
 static uint32_t word(void) {
     uint32_t c[4] = {seed++, 0, 0, 0}, key[2] = {7, 9}, out[4];
@@ -35,20 +48,69 @@ static float number(void) {
     return u;
 }
 static float *numbers(size_t n) {
-    float *p = mem_aligned(64, (n + 64) * sizeof *p);
+    float *p = room((n + 64) * sizeof *p);
     assert_non_null(p);
     for (size_t i = 0; i < n; i++)
         p[i] = number();
     return p;
 }
 static void *copy(const void *p, size_t bytes) {
-    void *q = mem_aligned(64, bytes + 256);
+    void *q = room(bytes + 256);
     assert_non_null(q);
     memcpy(q, p, bytes);
     return q;
 }
+/* One line of the final table: an operation on one backend. With LOAM_GPU_JSON=FILE (make gpu-check) a difference is counted
+ * and the run goes on; the table is printed last and written to FILE. */
+static struct {
+    char what[40];
+    const char *backend;
+    unsigned cases, bad;
+} table[512];
+static int n_table;
+
+static bool count(const char *what, const struct gpu *g, bool good) {
+    int i = 0;
+    while (i < n_table && (strcmp(table[i].what, what) || strcmp(table[i].backend, g->name)))
+        i++;
+    if (i == n_table && n_table < (int)(sizeof table / sizeof table[0])) {
+        snprintf(table[i].what, sizeof table[i].what, "%s", what);
+        table[i].backend = g->name;
+        n_table++;
+    }
+    if (i < n_table) {
+        table[i].cases++;
+        table[i].bad += !good;
+    }
+    return good || getenv("LOAM_GPU_JSON");
+}
+
+static int report(void) {
+    const char *path = getenv("LOAM_GPU_JSON");
+    unsigned bad = 0;
+    FILE *f = path ? fopen(path, "w") : NULL;
+    if (!path)
+        return 0;
+    if (f)
+        fprintf(f, "[");
+    printf("%-24s %-10s %8s %8s\n", "operation", "backend", "cases", "unequal");
+    for (int i = 0; i < n_table; i++) {
+        printf("%-24s %-10s %8u %8u\n", table[i].what, table[i].backend, table[i].cases, table[i].bad);
+        if (f)
+            fprintf(f, "%s\n {\"suite\": \"gpu-check\", \"name\": \"%s\", \"backend\": \"%s\", \"cases\": %u, \"unequal\": %u}", i ? "," : "",
+                    table[i].what, table[i].backend, table[i].cases, table[i].bad);
+        bad += table[i].bad;
+    }
+    if (f) {
+        fprintf(f, "\n]\n");
+        fclose(f);
+    }
+    printf("%s\n", bad ? "NOT EQUAL: this machine does not compute arith-1" : "all equal, bit for bit");
+    return bad != 0;
+}
+
 static void same(const char *what, const struct gpu *g, const void *a, const void *b, size_t bytes) {
-    if (!memcmp(a, b, bytes))
+    if (count(what, g, !memcmp(a, b, bytes)))
         return;
     const uint8_t *x = a, *y = b;
     size_t i = 0;
@@ -62,6 +124,11 @@ static void same(const char *what, const struct gpu *g, const void *a, const voi
              (double)v, (double)u);
 }
 
+/* LOAM_GPU_SMALL: fewer cases, for slow checkers such as compute-sanitizer. */
+static int times(int n) {
+    return getenv("LOAM_GPU_SMALL") ? (n + 3) / 4 : n;
+}
+
 static struct gpu *ref;
 static struct gpu *all[16];
 static int n_all;
@@ -72,13 +139,18 @@ static int setup(void **state) {
     for (const char *const *n = gpu_backends(); *n; n++)
         for (int t = 1; t <= 3 && strcmp(*n, "ref"); t++)
             OK(gpu_open(&all[n_all++], &(struct gpu_config){.backend = *n, .threads = t}, &e));
+    if (getenv("LOAM_GPU_CUDA")) {
+        OK(gpu_open(&home, &(struct gpu_config){.backend = getenv("LOAM_GPU_CUDA")}, &e));
+        all[n_all++] = home;
+    }
     return 0;
 }
 static int teardown(void **state) {
     gpu_close(ref);
     for (int i = 0; i < n_all; i++)
         gpu_close(all[i]);
-    return 0;
+    home = NULL;
+    return report();
 }
 
 /* Runs `call` (an expression over g and the copies) on ref, then on every backend with fresh copies of the outputs. */
@@ -102,11 +174,11 @@ static void compare(const char *what, struct outs *o, enum loam_status (*f)(stru
         OK(f(all[b], got, arg, &e));
         for (int i = 0; i < o->n; i++) {
             same(what, all[b], want[i], got[i], o->bytes[i]);
-            mem_free(got[i]);
+            give(got[i]);
         }
     }
     for (int i = 0; i < o->n; i++)
-        mem_free(want[i]);
+        give(want[i]);
 }
 
 static const uint32_t plain_types[] = {GPU_F32, GPU_F16, GPU_BF16};
@@ -117,7 +189,7 @@ static struct gpu_weight weight(uint32_t type, uint32_t n, uint32_t k) {
     struct err e;
     size_t row = gpu_row_bytes(type, k), bytes = gpu_pack_bytes(type, n, k);
     assert_true(row && bytes);
-    uint8_t *src = mem_alloc(row * n);
+    uint8_t *src = room(row * n);
     if (gpu_type_elems(type) == 256) {
         for (size_t i = 0; i < row * n; i++)
             src[i] = (uint8_t)word();
@@ -131,26 +203,26 @@ static struct gpu_weight weight(uint32_t type, uint32_t n, uint32_t k) {
     } else {
         float *f = numbers((size_t)n * k);
         OK(gpu_quantise(src, type, f, (size_t)n * k, &e));
-        mem_free(f);
+        give(f);
     }
-    void *packed = mem_aligned(64, bytes);
+    void *packed = room(bytes);
     OK(gpu_pack(packed, type, n, k, src, &e));
     /* the packed rows mean the same as the file's */
-    float *a = mem_alloc(k * 4), *b = mem_alloc(k * 4);
+    float *a = room(k * 4), *b = room(k * 4);
     for (uint32_t r = 0; r < n; r += 1 + n / 7) {
         struct gpu_weight w = {type, n, k, packed};
         gpu_dequant(a, type, src + r * row, k);
         pack_row(b, &w, r);
         assert_memory_equal(a, b, k * 4);
     }
-    mem_free(a);
-    mem_free(b);
-    mem_free(src);
+    give(a);
+    give(b);
+    give(src);
     return (struct gpu_weight){type, n, k, packed};
 }
 
 static void free_weight(struct gpu_weight *w) {
-    mem_free((void *)(uintptr_t)w->packed);
+    give((void *)(uintptr_t)w->packed);
 }
 
 /* ---------------------------------------------------------------- products */
@@ -210,16 +282,16 @@ static void products(uint32_t type, uint32_t t, int n_outs) {
         qo.bytes[0] = (size_t)t * k;
         qo.bytes[1] = qo.bytes[2] = (size_t)t * (k / 32) * 4;
         for (int i = 0; i < 3; i++)
-            qo.p[i] = mem_aligned(64, qo.bytes[i]);
+            qo.p[i] = room(qo.bytes[i]);
         compare("quant", &qo, do_quant, &m);
         struct err e;
         m.q = (struct gpu_q8){t, k, qo.p[0], qo.p[1], qo.p[2]};
         OK(ref->ops->quant(ref, &m.q, m.x, m.ldx, &e));
         compare("matmul_q8", &o, do_matmul_q8, &m);
         for (int i = 0; i < 3; i++)
-            mem_free(qo.p[i]);
+            give(qo.p[i]);
     }
-    mem_free(m.x);
+    give(m.x);
     m.ldx = m.w[0].n + 1;
     m.x = numbers(m.ldx * t);
     struct outs d = {.n = 1, .bytes = {(size_t)t * (k + 5) * 4}, .p = {numbers((size_t)t * (k + 5))}};
@@ -227,15 +299,15 @@ static void products(uint32_t type, uint32_t t, int n_outs) {
     compare("matmul_dx", &d, do_matmul_dx, &m);
     m.epi = GPU_CHAIN;
     compare("matmul_dx chain", &d, do_matmul_dx, &m);
-    mem_free(d.p[0]);
-    mem_free(m.x);
+    give(d.p[0]);
+    give(m.x);
     for (int i = 0; i < n_outs; i++) {
         free_weight(&m.w[i]);
-        mem_free(o.p[i]);
+        give(o.p[i]);
     }
 }
 static void test_products(void **state) {
-    for (int i = 0; i < 6; i++) {
+    for (int i = 0; i < times(6); i++) {
         for (size_t t = 0; t < 3; t++)
             products(plain_types[t], i < 3 ? upto(1, 9) : upto(10, 70), 1 + i % 3);
         for (size_t t = 0; t < 8; t++)
@@ -252,7 +324,7 @@ static enum loam_status do_gemm(struct gpu *g, void **out, void *arg, struct err
     return g->ops->gemm(g, &p, e);
 }
 static void test_gemm(void **state) {
-    for (int i = 0; i < 60; i++) {
+    for (int i = 0; i < times(60); i++) {
         struct gpu_gemm p = {.m = upto(1, 80), .n = upto(1, 80), .k = i % 20 == 19 ? 2100 : upto(1, 90)};
         p.epi = (enum gpu_epi)(word() % 4);
         p.alpha = p.epi == GPU_CHAIN || word() % 2 ? 1.0f : number();
@@ -267,9 +339,9 @@ static void test_gemm(void **state) {
         p.b = b;
         struct outs o = {.n = 1, .bytes = {(size_t)p.m * p.c_i * 4}, .p = {numbers((size_t)p.m * p.c_i)}};
         compare("gemm", &o, do_gemm, &p);
-        mem_free(a);
-        mem_free(b);
-        mem_free(o.p[0]);
+        give(a);
+        give(b);
+        give(o.p[0]);
     }
 }
 
@@ -285,19 +357,19 @@ static enum loam_status do_lora(struct gpu *g, void **out, void *arg, struct err
     return g->ops->lora(g, out[0], l->list[0].n + 2, l->x, l->list[0].k + 1, l->t, l->list, l->n_list, l->map, e);
 }
 static void test_lora(void **state) {
-    for (int i = 0; i < 12; i++) {
+    for (int i = 0; i < times(12); i++) {
         uint32_t n = upto(1, 200), k = upto(1, 100), t = upto(1, 12);
         struct lo l = {.n_list = 1 + i % 3, .t = t, .x = numbers((size_t)t * (k + 1))};
         float *at[3], *bt[3];
         for (int j = 0; j < l.n_list; j++) {
             uint32_t r = upto(1, 40);
             float *a = numbers((size_t)r * k), *b = numbers((size_t)r * n);
-            at[j] = mem_aligned(64, k * gpu_lora_pad(r) * 4);
-            bt[j] = mem_aligned(64, r * gpu_lora_pad(n) * 4);
+            at[j] = room(k * gpu_lora_pad(r) * 4);
+            bt[j] = room(r * gpu_lora_pad(n) * 4);
             gpu_lora_pack(at[j], bt[j], a, b, r, n, k);
             l.list[j] = (struct gpu_lora){r, n, k, 2.0f, at[j], bt[j]};
-            mem_free(a);
-            mem_free(b);
+            give(a);
+            give(b);
         }
         int32_t map[12];
         for (uint32_t j = 0; j < t; j++)
@@ -319,15 +391,15 @@ static void test_lora(void **state) {
             void *want = copy(o.p[0], o.bytes[0]);
             OK(do_lora(ref, &want, &l, &e));
             same("lora as gemm", all[0], want, y, o.bytes[0]);
-            mem_free(want);
-            mem_free(h);
-            mem_free(y);
+            give(want);
+            give(h);
+            give(y);
         }
-        mem_free(o.p[0]);
-        mem_free(l.x);
+        give(o.p[0]);
+        give(l.x);
         for (int j = 0; j < l.n_list; j++) {
-            mem_free(at[j]);
-            mem_free(bt[j]);
+            give(at[j]);
+            give(bt[j]);
         }
     }
 }
@@ -373,7 +445,7 @@ static enum loam_status do_row(struct gpu *g, void **out, void *arg, struct err 
     }
 }
 static void test_rows(void **state) {
-    for (int i = 0; i < 60; i++) {
+    for (int i = 0; i < times(60); i++) {
         struct rw r = {.rows = i < 40 ? upto(1, 7) : upto(8, 60), .n = i % 20 == 0 ? 2000 + upto(0, 99) : upto(1, 150),
                        .alpha = 0.37f};
         size_t n = (size_t)r.rows * r.n;
@@ -381,7 +453,7 @@ static void test_rows(void **state) {
         r.b = numbers(r.n);
         r.c = numbers(n);
         r.d = numbers(r.rows);
-        r.ids = mem_alloc(r.rows * 4);
+        r.ids = room(r.rows * 4);
         for (uint32_t k = 0; k < r.rows; k++)
             r.ids[k] = word() % r.n;
         struct outs o = {.n = 3, .bytes = {n * 4, n * 4, n * 4}};
@@ -393,9 +465,12 @@ static void test_rows(void **state) {
         }
         o.bytes[1] = o.bytes[1] < r.rows * 4 ? r.rows * 4 : o.bytes[1];
         for (r.kind = 0; r.kind < 19; r.kind++) {
-            char name[32];
-            snprintf(name, sizeof name, "row operation %d", r.kind);
-            compare(name, &o, do_row, &r);
+            static const char *const names[] = {
+                "rmsnorm",  "rmsnorm no weight", "rmsnorm_dx add", "rmsnorm_dx", "glu silu", "glu gelu",   "glu_dx silu",
+                "glu_dx gelu", "add",            "add_row",        "scale",      "axpy",     "dropout",    "adamw",
+                "sumsq",    "absmax",            "quant_pow2",     "xent gradient", "xent",
+            };
+            compare(names[r.kind], &o, do_row, &r);
         }
         if (i < 11) {
             static const uint32_t types[] = {0, 1, 2, 3, 6, 7, 8, 12, 13, 14, 30};
@@ -407,15 +482,15 @@ static void test_rows(void **state) {
             em.kind = 19;
             compare("embed", &eo, do_row, &em);
             free_weight(&em.w);
-            mem_free(eo.p[0]);
+            give(eo.p[0]);
         }
         for (int k = 0; k < 3; k++)
-            mem_free(o.p[k]);
-        mem_free(r.a);
-        mem_free(r.b);
-        mem_free(r.c);
-        mem_free(r.d);
-        mem_free(r.ids);
+            give(o.p[k]);
+        give(r.a);
+        give(r.b);
+        give(r.c);
+        give(r.d);
+        give(r.ids);
     }
 }
 
@@ -431,13 +506,13 @@ static enum loam_status do_rope(struct gpu *g, void **out, void *arg, struct err
                         r->inverse, e);
 }
 static void test_rope(void **state) {
-    for (int i = 0; i < 24; i++) {
+    for (int i = 0; i < times(24); i++) {
         struct ro r = {.t = upto(1, 20), .heads = upto(1, 4), .d = 8 * upto(1, 16), .style = i % 2, .inverse = i / 2 % 2};
         r.d_rot = i % 3 ? r.d : r.d / 2 / 2 * 2;
         double freq[128];
         gpu_rope_freqs(freq, r.d_rot, 10000.0);
-        r.c = mem_alloc(300 * r.d_rot * 2);
-        r.s = mem_alloc(300 * r.d_rot * 2);
+        r.c = room(300 * r.d_rot * 2);
+        r.s = room(300 * r.d_rot * 2);
         gpu_rope_table(r.c, r.s, 300, r.d_rot, freq);
         for (uint32_t k = 0; k < r.t; k++)
             r.pos[k] = word() % 300;
@@ -448,9 +523,9 @@ static void test_rope(void **state) {
         size_t n = (size_t)r.t * (r.heads * r.d + 1);
         struct outs o = {.n = 1, .bytes = {n * 4}, .p = {numbers(n)}};
         compare("rope", &o, do_rope, &r);
-        mem_free(o.p[0]);
-        mem_free(r.c);
-        mem_free(r.s);
+        give(o.p[0]);
+        give(r.c);
+        give(r.s);
     }
 }
 
@@ -470,7 +545,7 @@ static enum loam_status do_attn_dx(struct gpu *g, void **out, void *arg, struct 
     return g->ops->attn_dx(g, out[0], out[1], out[2], t->go, t->o, t->m, t->l, t->q, t->k, t->v, &t->a, t->seg, t->n_seg, e);
 }
 static void test_attention(void **state) {
-    for (int i = 0; i < 16; i++) {
+    for (int i = 0; i < times(16); i++) {
         struct err e;
         uint32_t g = upto(1, 3);
         struct at t = {.a = {.h = g * upto(1, 3), .g = g, .d = 8 * upto(1, 10), .scale = 0.125f,
@@ -495,7 +570,7 @@ static void test_attention(void **state) {
         compare("attn_dx", &d, do_attn_dx, &t);
         float *all_p[] = {t.q, t.k, t.v, t.go, t.o, t.m, t.l, d.p[0], d.p[1], d.p[2]};
         for (int k = 0; k < 10; k++)
-            mem_free(all_p[k]);
+            give(all_p[k]);
     }
 }
 
@@ -507,13 +582,13 @@ struct kv {
     uint16_t **pages; /* of ref */
 };
 static uint16_t **kv_pages(const struct kv *s, uint32_t count) {
-    uint16_t **p = mem_array(count, sizeof *p);
+    uint16_t **p = room((count) * (sizeof *p));
     for (uint32_t i = 0; i < count; i++)
-        p[i] = mem_aligned(64, gpu_kv_page_elems(&s->a) * 2 + 64);
+        p[i] = room(gpu_kv_page_elems(&s->a) * 2 + 64);
     return p;
 }
 static void test_kv(void **state) {
-    for (int i = 0; i < 16; i++) {
+    for (int i = 0; i < times(16); i++) {
         struct err e;
         uint32_t g = upto(1, 3);
         struct kv s = {.a = {.h = g * upto(1, 3), .g = g, .d = 8 * upto(1, 10), .scale = 0.2f,
@@ -551,20 +626,20 @@ static void test_kv(void **state) {
                 for (uint32_t n = 0; n < s.n; n++)
                     for (uint32_t p = 0; p < per; p++) {
                         same("kv_store", dev, pages[0][n][p], pages[1][n][p], gpu_kv_page_elems(&s.a) * 2);
-                        mem_free(pages[1][n][p]);
+                        give(pages[1][n][p]);
                     }
                 for (uint32_t n = 0; n < s.n; n++)
-                    mem_free(pages[1][n]);
+                    give(pages[1][n]);
             }
         }
         for (uint32_t n = 0; n < s.n; n++) {
             for (uint32_t p = 0; p < per; p++)
-                mem_free(pages[0][n][p]);
-            mem_free(pages[0][n]);
+                give(pages[0][n][p]);
+            give(pages[0][n]);
         }
         float *fs[] = {s.q, s.k, s.v, past_k, past_v, want, got};
         for (int k = 0; k < 7; k++)
-            mem_free(fs[k]);
+            give(fs[k]);
     }
 }
 
@@ -585,11 +660,11 @@ static enum loam_status do_f64(struct gpu *g, void **out, void *arg, struct err 
     return g->ops->gemm_f64i8(g, out[0], d->len + 1, d->m, d->n + 2, d->nq, d->n, d->r, d->len + 3, d->len, e);
 }
 static void test_integers(void **state) {
-    for (int i = 0; i < 12; i++) {
+    for (int i = 0; i < times(12); i++) {
         struct di d = {.n = upto(1, 20), .nq = upto(1, 9), .len = i == 3 ? 140000 : upto(1, 700)};
-        d.r = mem_aligned(64, d.n * (d.len + 3) + 64);
-        d.q = mem_aligned(64, d.nq * (d.len + 1) + 64);
-        d.m = mem_array((size_t)d.nq * (d.n + 2), 8);
+        d.r = room(d.n * (d.len + 3) + 64);
+        d.q = room(d.nq * (d.len + 1) + 64);
+        d.m = room(((size_t)d.nq * (d.n + 2)) * (8));
         for (size_t k = 0; k < d.n * (d.len + 3); k++)
             d.r[k] = (int8_t)(i == 3 ? -127 : (int)(word() % 255) - 127);
         for (size_t k = 0; k < d.nq * (d.len + 1); k++)
@@ -597,7 +672,7 @@ static void test_integers(void **state) {
         for (size_t k = 0; k < (size_t)d.nq * (d.n + 2); k++)
             d.m[k] = (double)(int32_t)word() * 0x1p-31 + (double)(int32_t)word() * 0x1p-60;
         size_t bytes = (size_t)d.n * (d.nq + 1) * 8;
-        struct outs o = {.n = 1, .bytes = {bytes}, .p = {mem_aligned(64, bytes)}};
+        struct outs o = {.n = 1, .bytes = {bytes}, .p = {room(bytes)}};
         compare("dot_i8", &o, do_dot, &d);
         struct err e;
         if (i == 3) {
@@ -607,14 +682,14 @@ static void test_integers(void **state) {
         }
         bytes = (size_t)d.nq * (d.len + 1) * 8;
         if (i != 3) {
-            struct outs p = {.n = 1, .bytes = {bytes}, .p = {mem_aligned(64, bytes)}};
+            struct outs p = {.n = 1, .bytes = {bytes}, .p = {room(bytes)}};
             compare("gemm_f64i8", &p, do_f64, &d);
-            mem_free(p.p[0]);
+            give(p.p[0]);
         }
-        mem_free(o.p[0]);
-        mem_free(d.r);
-        mem_free(d.q);
-        mem_free(d.m);
+        give(o.p[0]);
+        give(d.r);
+        give(d.q);
+        give(d.m);
     }
 }
 
@@ -625,7 +700,8 @@ static void test_refused(void **state) {
     struct gpu *g;
     FAILS(LOAM_ENOTFOUND, gpu_open(&g, &(struct gpu_config){.backend = "abacus"}, &e));
     FAILS(LOAM_ERANGE, gpu_open(&g, &(struct gpu_config){.backend = "plain", .threads = 100000}, &e));
-    float x[64] = {0};
+    float *x = room(64 * sizeof *x);
+    memset(x, 0, 64 * sizeof *x);
     for (int b = -1; b < n_all; b++) {
         g = b < 0 ? ref : all[b];
         x[40] = 0.0f;
@@ -648,6 +724,7 @@ static void test_refused(void **state) {
     assert_true(gpu_pack_bytes(5, 4, 32) == 0);
     assert_true(gpu_pack_bytes(GPU_F32, (size_t)1 << 31, (size_t)1 << 31) == 0);
     FAILS(LOAM_EUNSUPPORTED, gpu_quantise(packed, GPU_Q4_K, x, 0, &e));
+    give(x);
 }
 
 static bool stop(void *arg) {
@@ -655,13 +732,14 @@ static bool stop(void *arg) {
 }
 static void test_cancel(void **state) {
     struct err e;
-    float x[64] = {0};
+    float *x = numbers(64);
     for (int b = 0; b < n_all; b++) {
         all[b]->yield = stop;
         FAILS(LOAM_ECANCEL, all[b]->ops->add(all[b], x, x, x, 64, &e));
         all[b]->yield = NULL;
         OK(all[b]->ops->add(all[b], x, x, x, 64, &e));
     }
+    give(x);
 }
 
 static void test_functions(void **state) {
@@ -889,8 +967,8 @@ static void test_golden(void **state) {
     OK(ref->ops->kv_store(ref, kk, vv, G * D, &a, &it, 1, &e));
     OK(ref->ops->attn_kv(ref, oo, H * D, qq, H * D, &a, &it, 1, &e));
     golden_check("attn_kv", oo, S * H * D * 4);
-    mem_free(it.pages[0]);
-    mem_free((void *)(uintptr_t)it.pages);
+    give(it.pages[0]);
+    give((void *)(uintptr_t)it.pages);
     float *rank_a = numbers((size_t)R * K), *rank_b = numbers((size_t)R * N), *at = numbers((size_t)K * 16), *bt = numbers((size_t)R * 48);
     gpu_lora_pack(at, bt, rank_a, rank_b, R, N, K);
     struct gpu_lora lora = {R, N, K, 2.0f, at, bt};
@@ -899,7 +977,7 @@ static void test_golden(void **state) {
     golden_check("lora", y, (size_t)T * N * 4);
     float *fs[] = {x, y, z, v, w, qq, kk, vv, go, oo, dq, dk, dv, rank_a, rank_b, at, bt};
     for (size_t i = 0; i < sizeof fs / sizeof fs[0]; i++)
-        mem_free(fs[i]);
+        give(fs[i]);
 }
 
 int main(void) {

@@ -15,6 +15,7 @@ static const struct cmd_arg args[] = {
     {"name", CMD_STR, CMD_REQUIRED, NULL, "name of the adapter", NULL},
     {"datanet", CMD_DATANET, CMD_NAMED, "1", "datanet whose rows are taken", NULL},
     {"files", CMD_PATH, CMD_NAMED | CMD_MANY, NULL, "private run on JSONL files instead: no chain, no statements", NULL},
+    {"seed", CMD_HASH, CMD_NAMED, NULL, "seed of a private run; drawn when absent (recorded runs get theirs from the chain)", NULL},
     {"base", CMD_MODEL, CMD_NAMED, NULL, "base model; the only one when absent", NULL},
     {"as", CMD_KEY, CMD_NAMED, NULL, "the trainer's key", NULL},
     {"relay", CMD_KEY, CMD_NAMED, NULL, "key that pays the gas; the trainer's when absent", NULL},
@@ -53,6 +54,7 @@ static enum loam_status run(struct cmd_call *c, struct err *err) {
                            .base = cmd_str(c, "base"),
                            .datanet = cmd_uint(c, "datanet"),
                            .relay = cmd_str(c, "relay"),
+                           .seed = cmd_str(c, "seed"),
                            .n_files = cmd_count(c, "files")};
     struct lm_hyper *h = &q.hyper;
     const char *schedule = cmd_str(c, "schedule");

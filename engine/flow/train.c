@@ -835,6 +835,10 @@ enum loam_status flow_train(struct flow *f, json_t **out, const struct flow_trai
         s = err_set(err, LOAM_ENOTBUILT, "training on top of an adapter; name a base model");
         goto out;
     }
+    if (q->seed && !q->n_files) {
+        s = err_set(err, LOAM_EINVAL, "the seed of a recorded run comes from the chain; --seed is for private runs (--files)");
+        goto out;
+    }
     flow_note(f, "reading rows");
     TRY(gather(f, q, m->base, &rows, &p.rows_blob, err));
     p.data_root = tuning_rows_root(&rows);
@@ -857,7 +861,9 @@ enum loam_status flow_train(struct flow *f, json_t **out, const struct flow_trai
         /* A private run draws its own seed, once. */
         struct hash32 h;
         s = flow_step_get(f, "seed", &step, err);
-        if (s == LOAM_OK)
+        if (q->seed)
+            TRY(hash_parse(&h, q->seed, err));
+        else if (s == LOAM_OK)
             TRY(jget_hash(&h, step, "seed", err));
         else if (s == LOAM_ENOTFOUND) {
             TRY(entropy_fill(h.b, sizeof h.b, err));

@@ -23,8 +23,8 @@ struct flow_train {
     size_t n_files;
     const char *key;             /* the trainer's; NULL with files */
     const char *relay;           /* pays the gas; NULL: key */
+    const char *seed;            /* private runs: 64 hex digits; NULL: drawn */
     struct lm_hyper hyper;
-    bool again;                  /* private runs: replace a model of that name */
 };
 
 /* *out: the MODEL record with "new": bool, and figures {steps, loss, tokens_per_s, seconds, memory_bytes} of this life. */

@@ -1,6 +1,7 @@
 /* lm: a small random model through sessions and generation: the same bits for any threads, batch, split and backend. */
 #include "tests/test.h"
 
+#include "lm/batch.h"
 #include "lm/generate.h"
 #include "lm/template.h"
 #include "tests/lm_tiny.h"
@@ -296,6 +297,85 @@ static void test_sample(void **st) {
     assert_true(top[0].id == 1 && top[1].id == 2 && c < -1.86f && c > -1.87f);
 }
 
+/* Twelve answers of three adapters through a batch whose cache has room for only a few: each as alone, whatever the order,
+ * also where some had to give way; then again, mostly from the prefix cache. */
+static void test_continuous(void **st) {
+    (void)st;
+    struct lm_model *m = open_tiny(TINY_Q4_1);
+    struct lm_adapter *ad[3] = {NULL, adapter(m, 4, 0x7f, 1), adapter(m, 16, 0x0f, 2)};
+    struct lm_engine *en, *one;
+    struct lm_batch *b;
+    enum { N = 12 };
+    struct lm_ids ids[N] = {{0}};
+    struct lm_request r[N];
+    struct lm_answer alone[N];
+    OK(lm_engine_new(&one, m, &(struct lm_engine_opt){.act = LM_ACT_Q8, .threads = 1}, &e));
+    struct gpu_attn at = {.h = TINY_H, .g = TINY_G, .d = TINY_D};
+    uint64_t page = gpu_kv_page_elems(&at) * 2 * TINY_L;
+    OK(lm_engine_new(&en, m, &(struct lm_engine_opt){.act = LM_ACT_Q8, .threads = 2, .kv_bytes_max = 8 * page}, &e));
+    OK(lm_batch_new(&b, en, &e));
+    for (int i = 0; i < N; i++) {
+        char text[200];
+        struct lm_session *s;
+        snprintf(text, sizeof text, "question %d of the other %.*s", i % 5, i * 9, "the rain in spain is on the bus and then some more of it, and on and on and on and so forth until the end");
+        prompt(&ids[i], m, text);
+        r[i] = (struct lm_request){.prompt = ids[i].ids, .n = ids[i].n, .adapter = ad[i % 3],
+                                   .opt = {.sampler = {.temperature = 3, .top_p = 0.95f, .repeat = 1, .seed = {(uint8_t)i}}, .max_tokens = 10 + 7 * (uint32_t)i}};
+        OK(lm_session_new(&s, one, ad[i % 3], 0, &e));
+        OK(lm_generate(&alone[i], one, s, ids[i].ids, ids[i].n, &r[i].opt, &e));
+        lm_session_free(s);
+    }
+    for (int round = 0; round < 2; round++) {
+        for (int i = 0; i < N; i++)
+            lm_batch_add(b, &r[i]);
+        int steps = 0;
+        while (lm_batch_step(b, NULL))
+            assert_true(++steps < 5000);
+        unsigned cached = 0;
+        for (int i = 0; i < N; i++) {
+            assert_true(r[i].done);
+            if (r[i].status)
+                fail_msg("request %d: %s", i, r[i].err.text);
+            assert_int_equal(r[i].answer.ids.n, alone[i].ids.n);
+            assert_memory_equal(r[i].answer.ids.ids, alone[i].ids.ids, alone[i].ids.n * sizeof(uint32_t));
+            assert_int_equal(r[i].answer.stop, alone[i].stop);
+            cached += r[i].answer.cached_tokens;
+            lm_answer_clear(&r[i].answer);
+        }
+        assert_true(round == 0 || cached > 0);
+    }
+    /* what is wrong with one request is said there and harms no other */
+    atomic_int cancel = 1;
+    r[0].n = 0;
+    r[1].opt.sampler.top_p = 7;
+    r[2].opt.cancel = &cancel;
+    for (int i = 0; i < 4; i++)
+        lm_batch_add(b, &r[i]);
+    while (lm_batch_step(b, NULL)) {
+    }
+    assert_int_equal(r[0].status, LOAM_EINVAL);
+    assert_int_equal(r[1].status, LOAM_ERANGE);
+    assert_int_equal(r[2].status, LOAM_OK);
+    assert_int_equal(r[2].answer.stop, LM_STOP_CANCEL);
+    assert_int_equal(r[3].answer.ids.n, alone[3].ids.n);
+    lm_answer_clear(&r[2].answer);
+    lm_answer_clear(&r[3].answer);
+    r[3].done = false;
+    lm_batch_add(b, &r[3]);
+    lm_batch_step(b, NULL);
+    lm_batch_free(b);
+    assert_int_equal(r[3].status, LOAM_ECANCEL);
+    for (int i = 0; i < N; i++) {
+        lm_answer_clear(&alone[i]);
+        lm_ids_clear(&ids[i]);
+    }
+    lm_engine_free(en);
+    lm_engine_free(one);
+    for (int i = 1; i < 3; i++)
+        lm_adapter_free(ad[i]);
+    lm_model_free(m);
+}
+
 static int clean(void **st) {
     (void)st;
     unlink(path);
@@ -306,7 +386,7 @@ int main(void) {
     snprintf(path, sizeof path, "/tmp/loam-test-generate-%ld.gguf", (long)getpid());
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_bits_q8),  cmocka_unit_test(test_bits_f32), cmocka_unit_test(test_batch),
-        cmocka_unit_test(test_generate), cmocka_unit_test(test_limits),   cmocka_unit_test(test_sample),
+        cmocka_unit_test(test_generate), cmocka_unit_test(test_continuous), cmocka_unit_test(test_limits),   cmocka_unit_test(test_sample),
     };
     return cmocka_run_group_tests(tests, NULL, clean);
 }

@@ -7,7 +7,6 @@
 #include "lm/template.h"
 #include "node/job.h"
 #include "node/node.h"
-#include "node/sched.h"
 #include "node/topic.h"
 #include "store/store.h"
 
@@ -103,16 +102,30 @@ static enum loam_status messages_of(struct lm_message *out, size_t *n, const jso
     return LOAM_OK;
 }
 
-enum loam_status flow_ask_run(struct lm_answer *out, struct lm_ids *prompt, struct node *n, struct flow_model *m, const struct flow_ask *q,
-                              const atomic_int *cancel, void (*yield)(void *ctx), void *yield_ctx, struct err *err) {
+static enum loam_status render(struct lm_ids *prompt, const struct flow_model *m, const struct flow_ask *q, struct err *err) {
     struct lm_message msg[ASK_MESSAGES_MAX];
     size_t count = 0;
-    *out = (struct lm_answer){0};
     enum loam_status s = messages_of(msg, &count, q->messages, err);
     if (!s && !m->base->tmpl)
         s = err_set(err, LOAM_EUNSUPPORTED, "model %s has no chat template that is known", m->base_name);
-    if (!s)
-        s = lm_template_render(prompt, m->base->tmpl, msg, count, true, err);
+    return s ? s : lm_template_render(prompt, m->base->tmpl, msg, count, true, err);
+}
+
+static struct lm_generate_opt generate_opt(const struct flow_ask *q) {
+    struct lm_generate_opt o = {.sampler = q->sampler,
+                                .max_tokens = q->max_tokens,
+                                .logprobs = q->logprobs,
+                                .top_logprobs = q->top_logprobs,
+                                .token = q->token,
+                                .ctx = q->ctx};
+    memcpy(o.stop, q->stop, sizeof o.stop);
+    return o;
+}
+
+enum loam_status flow_ask_run(struct lm_answer *out, struct lm_ids *prompt, struct node *n, struct flow_model *m, const struct flow_ask *q,
+                              const atomic_int *cancel, void (*yield)(void *ctx), void *yield_ctx, struct err *err) {
+    *out = (struct lm_answer){0};
+    enum loam_status s = render(prompt, m, q, err);
     struct flow_engine *e = NULL;
     if (!s)
         s = flow_engine_take(&e, n, m, q->act, err);
@@ -120,14 +133,8 @@ enum loam_status flow_ask_run(struct lm_answer *out, struct lm_ids *prompt, stru
         return s;
     e->yield = yield;
     e->yield_ctx = yield_ctx;
-    struct lm_generate_opt o = {.sampler = q->sampler,
-                                .max_tokens = q->max_tokens,
-                                .logprobs = q->logprobs,
-                                .top_logprobs = q->top_logprobs,
-                                .token = q->token,
-                                .ctx = q->ctx,
-                                .cancel = cancel};
-    memcpy(o.stop, q->stop, sizeof o.stop);
+    struct lm_generate_opt o = generate_opt(q);
+    o.cancel = cancel;
     s = lm_generate(out, e->engine, e->session, prompt->ids, prompt->n, &o, err);
     flow_engine_give(m, e);
     return s;
@@ -140,19 +147,14 @@ struct asking {
     struct job *j;
     const struct flow_ask *q;
     uint64_t ask;
-    atomic_int cancel;
 };
-
-static void between_layers(void *ctx) {
-    struct asking *a = ctx;
-    if (a->j && job_cancelled(a->j))
-        atomic_store_explicit(&a->cancel, 1, memory_order_relaxed);
-}
 
 static int on_token(void *ctx, const struct lm_token_event *t) {
     struct asking *a = ctx;
     if (t->text_len)
         topic_emit(a->n, "ask", json_pack("{s:I s:s s:s%}", "ask", (json_int_t)a->ask, "event", "token", "text", t->text, t->text_len));
+    if (a->j && job_cancelled(a->j))
+        return 1;
     return a->q->token ? a->q->token(a->q->ctx, t) : 0;
 }
 
@@ -270,10 +272,11 @@ enum loam_status flow_ask(json_t **out, struct node *n, struct job *j, const str
     topic_emit(n, "ask", json_pack("{s:I s:s s:s s:s s:s}", "ask", (json_int_t)k.ask, "event", "start", "model", m->name, "adapter", m->adapter_name,
                                    "prompt", last_content(q->messages)));
     if (!s)
-        s = sched_enter(n->sched, SCHED_ASK, j, e);
+        s = render(&prompt, m, q, e);
     if (!s) {
-        s = flow_ask_run(&a, &prompt, n, m, &run, &k.cancel, between_layers, &k, e);
-        sched_leave(n->sched);
+        struct lm_request r = {.prompt = prompt.ids, .n = prompt.n, .opt = generate_opt(&run)};
+        s = flow_batch(n, m, q->act, &r, j, e);
+        a = r.answer;
     }
     if (!s && a.stop == LM_STOP_CANCEL && !a.ids.n)
         s = err_set(e, LOAM_ECANCEL, "cancelled before the first token");

@@ -9,7 +9,9 @@
 #include "flow/flow.h"
 #include "lm/gguf.h"
 #include "lm/template.h"
+#include "node/job.h"
 #include "node/node.h"
+#include "node/sched.h"
 #include "node/topic.h"
 #include "store/store.h"
 
@@ -21,6 +23,24 @@
 
 #include "base/banned.h"
 
+/* One request of flow_batch. */
+struct pending {
+    struct pending *next;
+    struct lm_request *r;
+    atomic_int cancel;
+    bool settled;
+};
+
+/* The batch of one base and act. Whoever leads computes; the others wait. */
+struct serving {
+    uv_mutex_t lock; /* guards all but engine and batch, which are the leader's */
+    uv_cond_t cond;
+    bool led;
+    struct pending *incoming, *running;
+    struct lm_engine *engine; /* NULL until first used */
+    struct lm_batch *batch;
+};
+
 struct flow_base {
     struct flow_base *next;
     char *path;
@@ -29,6 +49,7 @@ struct flow_base {
     uint64_t used_us;
     struct flow_engine *idle;
     unsigned n_idle;
+    struct serving serving[2]; /* by enum lm_act */
 };
 
 struct flow_adapter {
@@ -70,9 +91,31 @@ static void base_free(struct flow_models *s, struct flow_base *b) {
         b->idle = e->next;
         engine_free(s, e);
     }
+    for (int i = 0; i < 2; i++) {
+        lm_batch_free(b->serving[i].batch);
+        lm_engine_free(b->serving[i].engine);
+        uv_cond_destroy(&b->serving[i].cond);
+        uv_mutex_destroy(&b->serving[i].lock);
+    }
     lm_model_free(b->m);
     mem_free(b->path);
     mem_free(b);
+}
+
+/* Takes an adapter out of every batch's prefix cache; false where a batch is running just now. */
+static bool forget_adapter(struct flow_models *s, const struct lm_adapter *a) {
+    bool all = true;
+    for (struct flow_base *b = s->bases; b; b = b->next)
+        for (int i = 0; i < 2; i++) {
+            struct serving *v = &b->serving[i];
+            uv_mutex_lock(&v->lock);
+            if (v->led)
+                all = false;
+            else if (v->batch)
+                lm_batch_forget(v->batch, a, false);
+            uv_mutex_unlock(&v->lock);
+        }
+    return all;
 }
 
 /* Closes what nobody uses until fewer than the limits are open. */
@@ -99,7 +142,7 @@ static void trim(struct flow_models *s) {
             if (!(*p)->refs && (!oldest || (*p)->used_us < (*oldest)->used_us))
                 oldest = p;
         }
-        if (open < FLOW_ADAPTERS_OPEN_MAX || !oldest)
+        if (open < FLOW_ADAPTERS_OPEN_MAX || !oldest || !forget_adapter(s, (*oldest)->a))
             break;
         struct flow_adapter *a = *oldest;
         *oldest = a->next;
@@ -129,6 +172,10 @@ static enum loam_status base_get(struct flow_models *s, struct flow_base **out, 
         mem_free(b->path);
         mem_free(b);
         return st;
+    }
+    for (int i = 0; i < 2; i++) {
+        uv_mutex_init(&b->serving[i].lock);
+        uv_cond_init(&b->serving[i].cond);
     }
     b->refs = 1;
     b->used_us = clock_mono_us();
@@ -420,6 +467,15 @@ static void engine_yield(void *arg) {
         e->yield(e->yield_ctx);
 }
 
+static struct lm_engine_opt engine_opt(struct node *n, enum lm_act act) {
+    char backend[OPTION_TEXT_MAX];
+    option_str(n->opt, "compute.backend", backend);
+    return (struct lm_engine_opt){.act = act,
+                                  .threads = (unsigned)option_uint(n->opt, "compute.threads"),
+                                  .backend = !strcmp(backend, "ref") ? "ref" : NULL,
+                                  .kv_bytes_max = option_uint(n->opt, "model.cache")};
+}
+
 enum loam_status flow_engine_take(struct flow_engine **out, struct node *n, struct flow_model *m, enum lm_act act, struct err *err) {
     struct flow_models *s = n->models;
     struct flow_base *b = m->in_base;
@@ -445,18 +501,13 @@ enum loam_status flow_engine_take(struct flow_engine **out, struct node *n, stru
     uv_mutex_unlock(&s->lock);
     enum loam_status st = LOAM_OK;
     if (!e) {
-        char backend[OPTION_TEXT_MAX];
-        option_str(n->opt, "compute.backend", backend);
         e = mem_zalloc(sizeof *e);
         if (!e)
             return err_set(err, LOAM_ENOMEM, "no memory for an engine");
         e->act = act;
-        struct lm_engine_opt o = {.act = act,
-                                  .threads = (unsigned)option_uint(n->opt, "compute.threads"),
-                                  .backend = !strcmp(backend, "ref") ? "ref" : NULL,
-                                  .kv_bytes_max = option_uint(n->opt, "model.cache"),
-                                  .yield = engine_yield,
-                                  .yield_ctx = e};
+        struct lm_engine_opt o = engine_opt(n, act);
+        o.yield = engine_yield;
+        o.yield_ctx = e;
         st = lm_engine_new(&e->engine, m->base, &o, err);
     }
     if (!st && !e->session)
@@ -493,6 +544,104 @@ void flow_engine_give(struct flow_model *m, struct flow_engine *e) {
         engine_free(s, last);
     }
     uv_mutex_unlock(&s->lock);
+}
+
+/* ---- many answers at once ---- */
+
+#define FOLLOW_NS (50u * 1000 * 1000) /* how late a waiting request notices that its job was cancelled */
+
+static enum loam_status serving_open(struct node *n, struct flow_model *m, enum lm_act act, struct serving *v, struct err *err) {
+    enum loam_status s = LOAM_OK;
+    struct lm_engine_opt o = engine_opt(n, act);
+    if (!v->engine)
+        s = lm_engine_new(&v->engine, m->base, &o, err);
+    if (!s && !v->batch)
+        s = lm_batch_new(&v->batch, v->engine, err);
+    return s;
+}
+
+/* With v->lock held: hands what came in to the batch, and lets go of what is done. */
+static void exchange(struct serving *v) {
+    struct pending **p = &v->running;
+    while (*p) {
+        struct pending *x = *p;
+        if (x->r->done) {
+            *p = x->next;
+            x->settled = true;
+        } else {
+            p = &x->next;
+        }
+    }
+    while (v->incoming) {
+        struct pending *x = v->incoming;
+        v->incoming = x->next;
+        x->next = NULL;
+        *p = x;
+        p = &x->next;
+        lm_batch_add(v->batch, x->r);
+    }
+}
+
+/* Steps the batch until mine is done. v->led is set by us; the lock is held on entry and return. */
+static void lead(struct node *n, struct flow_model *m, enum lm_act act, struct serving *v, struct pending *mine, struct job *j) {
+    struct err e = {LOAM_OK, ""};
+    uv_mutex_unlock(&v->lock);
+    /* Not cancelled while it waits: others may have joined meanwhile. */
+    enum loam_status s = sched_enter(n->sched, SCHED_ASK, NULL, &e);
+    bool held = !s;
+    if (!s)
+        s = serving_open(n, m, act, v, &e);
+    uv_mutex_lock(&v->lock);
+    if (s) { /* nobody can be served: all that wait hear it */
+        for (struct pending *x = v->incoming; x; x = x->next) {
+            x->r->err = e;
+            x->r->status = s;
+            x->r->done = x->settled = true;
+        }
+        v->incoming = NULL;
+    } else {
+        for (exchange(v); !mine->settled; exchange(v)) {
+            uv_mutex_unlock(&v->lock);
+            if (j && job_cancelled(j))
+                atomic_store(&mine->cancel, 1);
+            (void)lm_batch_step(v->batch, NULL);
+            uv_mutex_lock(&v->lock);
+            uv_cond_broadcast(&v->cond);
+        }
+    }
+    if (held) {
+        uv_mutex_unlock(&v->lock);
+        sched_leave(n->sched);
+        uv_mutex_lock(&v->lock);
+    }
+    v->led = false;
+    uv_cond_broadcast(&v->cond);
+}
+
+enum loam_status flow_batch(struct node *n, struct flow_model *m, enum lm_act act, struct lm_request *r, struct job *j, struct err *err) {
+    struct serving *v = &m->in_base->serving[act];
+    struct pending mine = {.r = r};
+    r->opt.cancel = &mine.cancel;
+    r->adapter = m->adapter;
+    uv_mutex_lock(&v->lock);
+    struct pending **p = &v->incoming;
+    while (*p)
+        p = &(*p)->next;
+    *p = &mine;
+    while (!mine.settled) {
+        if (!v->led) {
+            v->led = true;
+            lead(n, m, act, v, &mine, j);
+        } else {
+            (void)uv_cond_timedwait(&v->cond, &v->lock, FOLLOW_NS);
+            if (j && job_cancelled(j))
+                atomic_store(&mine.cancel, 1);
+        }
+    }
+    uv_mutex_unlock(&v->lock);
+    if (r->status && err)
+        *err = r->err;
+    return r->status;
 }
 
 /* ---- lists ---- */

@@ -5,11 +5,12 @@
 #ifndef LOAM_FLOW_MODELS_H
 #define LOAM_FLOW_MODELS_H
 
-#include "lm/session.h"
+#include "lm/batch.h"
 
 #include <jansson.h>
 
 struct node;
+struct job;
 
 #define FLOW_MODEL_NAME_MAX 128
 #define FLOW_MODELS_OPEN_MAX 4     /* base models kept open; the one unused for longest goes first */
@@ -50,6 +51,11 @@ struct flow_engine {
 };
 enum loam_status flow_engine_take(struct flow_engine **out, struct node *n, struct flow_model *m, enum lm_act act, struct err *err) LOAM_MUST_USE;
 void flow_engine_give(struct flow_model *m, struct flow_engine *e);
+
+/* Answers r (lm/batch.h) together with whatever else is asked of this base and act at the same time, in a compute turn of
+ * class ask; returns when it is done. The jobs that wait lead the batch by turns. r->opt.cancel must be NULL: j's cancel
+ * (NULL: none) is what ends it. The result is r->status. */
+enum loam_status flow_batch(struct node *n, struct flow_model *m, enum lm_act act, struct lm_request *r, struct job *j, struct err *err) LOAM_MUST_USE;
 
 /* [{name, kind:"base"|"adapter", file, base, parameters, bytes, quant, …}], new reference; also sets the models topic. */
 json_t *flow_model_list(struct node *n);

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <math.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -475,6 +476,7 @@ void fake_tick(struct fake *f) {
 void fake_run(const char *path, int interval_ms) {
     struct fake f;
     struct timespec t;
+    signal(SIGPIPE, SIG_IGN);
     fake_open(&f, path);
     clock_gettime(CLOCK_MONOTONIC, &t);
     long long next = t.tv_sec * 1000LL + t.tv_nsec / 1000000 + interval_ms;

@@ -486,6 +486,31 @@ static void dumb(void **state) {
     vt_end(&v);
 }
 
+/* Commands through a pipe: done in their order, then it leaves by itself. */
+static int piped(void *arg) {
+    int p[2];
+    static const char lines[] = "say\njob list\ntrain bad\nsay\n";
+    if (pipe(p) || write(p[1], lines, sizeof lines - 1) < 0 || dup2(p[0], 0) < 0)
+        return 99;
+    close(p[0]);
+    close(p[1]);
+    return console(arg);
+}
+
+static void pipes(void **state) {
+    (void)state;
+    struct vt v;
+    struct con c = con();
+    int before = fake.runs;
+    vt_start(&v, 50, 120, &fake, piped, &c);
+    vt_wait(&v, "error: datanet \"bad\" is no id");
+    vt_wait(&v, "Detached.");
+    assert_int_equal(vt_exit(&v), 0);
+    assert_int_equal(fake.runs, before + 3); /* a script stops at its first error */
+    assert_true(vt_find(&v, "one line of output") < vt_find(&v, "3   running  train 1"));
+    vt_end(&v);
+}
+
 static void tiny(void **state) {
     (void)state;
     static const int size[][2] = {{1, 1}, {2, 10}, {10, 30}, {3, 200}, {60, 2}, {100, 300}};
@@ -987,7 +1012,7 @@ int main(int argc, char **argv) {
     signal(SIGPIPE, SIG_IGN);
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest t[] = {
-        T(golden_panes), T(golden_empty), T(prompt), T(questions), T(forms), T(ask), T(hostile), T(terminals), T(dumb), T(tiny),
+        T(golden_panes), T(golden_empty), T(prompt), T(questions), T(forms), T(ask), T(hostile), T(terminals), T(dumb), T(pipes), T(tiny),
         T(storm), T(stall), T(every_exit), T(hangup), T(suspend), T(link_lost), T(refused), T(two_consoles), T(inside),
         T(remembered), T(options), T(sync_output), T(files), T(filters), T(still),
     };

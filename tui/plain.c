@@ -132,9 +132,9 @@ static void echo(struct plain *p, bool on) {
 void plain_question(struct tui *t) {
     bool confirm = !strcmp(t->question.kind, "confirm"), secret = !strcmp(t->question.kind, "secret");
     t->plain->asking = true;
-    plain_say(t, "%s%s\n", t->question.text ? t->question.text : "", confirm ? " (yes or no)" : secret ? " (not shown)" : "");
-    if (secret)
+    if (secret) /* before it is asked: fast fingers answer at once */
         echo(t->plain, false);
+    plain_say(t, "%s%s\n", t->question.text ? t->question.text : "", confirm ? " (yes or no)" : secret ? " (not shown)" : "");
 }
 
 static void take_line(struct plain *p, const char *s) {
@@ -147,7 +147,7 @@ static void take_line(struct plain *p, const char *s) {
                                                yes ? (strcmp(t->question.kind, "confirm") ? s : "yes") : NULL), NULL, NULL);
         return;
     }
-    if (p->tty) { /* a person may want to pause what still runs */
+    if (p->tty && t->first_hello) { /* a person may want to pause what still runs */
         run_line(t, s, false);
     } else if (!buf_str(&t->script, s, NULL) && !buf_byte(&t->script, '\n', NULL)) {
         run_next(t);

@@ -357,7 +357,7 @@ void run_line(struct tui *t, const char *line, bool quiet) {
 }
 
 void run_next(struct tui *t) {
-    while (t->script.len && !t->closing) {
+    while (t->script.len && !t->closing && t->first_hello) { /* before that, lines wait */
         for (int i = 0; i < RUNS_MAX; i++)
             if (t->run[i].call && !t->run[i].quiet && !t->run[i].from_ask)
                 return; /* its answer brings us here again */

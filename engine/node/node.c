@@ -30,6 +30,7 @@
 
 #include "base/banned.h"
 
+#define FIRST_CLIENT_MS 5000 /* who started the node gets this long to connect */
 #define STOP_LIMIT_MS 20000 /* a job that ignores its cancel flag for so long is left behind (systemd would kill us at 90 s) */
 
 /* ---- paths --------------------------------------------------------------------------------------------------------- */
@@ -276,8 +277,12 @@ static void check_idle(struct node *n, void *arg) {
     (void)arg;
     if (!n->p->closing) {
         publish_node(n);
+        uint64_t after = option_uint(n->opt, "node.idle") * 1000;
+        if (after < FIRST_CLIENT_MS && !n->p->had_client)
+            after = FIRST_CLIENT_MS;
+        n->p->had_client = n->p->had_client || control_clients(n) > 0;
         if (n->started_by_console && nothing_left(n))
-            uv_timer_start(&n->p->idle_timer, on_idle, option_uint(n->opt, "node.idle") * 1000, 0);
+            uv_timer_start(&n->p->idle_timer, on_idle, after, 0);
     }
 }
 

@@ -33,7 +33,7 @@ struct node_private {
     uv_timer_t stop_timer;  /* gives up on jobs that do not end */
     uv_timer_t second;      /* node topic, outbox, chain */
     atomic_bool stopping;
-    bool closing, timed_out;
+    bool closing, timed_out, had_client;
     int lock_fd;
     bool inside;
     atomic_bool handles;    /* the loop's handles stand */

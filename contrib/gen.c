@@ -66,6 +66,7 @@ static void man(void) {
                                            {"--json", "print the result as JSON"},
                                            {"--yes", "agree to what spends, without asking"},
                                            {"--no-wait", "print the job's number instead of waiting for its end"},
+                                           {"--no-start", "fail when no node runs, instead of starting one"},
                                            {"--password-file FILE", "answers questions for a password with the file's first line; - is standard input"},
                                            {"--set NAME=VALUE", "an option, for this run of the node"},
                                            {"--plain", "console as append-only lines"},
@@ -204,7 +205,7 @@ static void bash(void) {
     for (size_t i = 0; i < cmd_table_count; i++)
         if (!i || strcmp(cmd_table[i - 1]->noun, cmd_table[i]->noun) != 0)
             printf("%s ", cmd_table[i]->noun);
-    fputs("--data --json --yes --no-wait --password-file --set --inside --plain --readonly --no-color --ascii --cast --pane\" -- \"$cur\")) ;;\n"
+    fputs("--data --json --yes --no-wait --no-start --password-file --set --inside --plain --readonly --no-color --ascii --cast --pane\" -- \"$cur\")) ;;\n"
           "    esac\n}\ncomplete -F _loam loam\n", stdout);
 }
 

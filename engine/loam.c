@@ -44,7 +44,7 @@ static const char usage[] = "usage: loam [--data DIR] [WORDS…]\n"
                             "  loam stop            end the node\n"
                             "  loam --inside        node and console in one process\n"
                             "options before or after the words:\n"
-                            "  --data DIR  --json  --yes  --no-wait  --password-file FILE  --set NAME=VALUE (node)\n"
+                            "  --data DIR  --json  --yes  --no-wait  --no-start  --password-file FILE  --set NAME=VALUE (node)\n"
                             "  console: --plain  --readonly  --no-color  --ascii  --cast FILE  --pane NAME\n";
 
 static int bad_use(const char *what, const char *word) {
@@ -180,7 +180,6 @@ static int run_console(struct front *f) {
     struct err e = {LOAM_OK, ""};
     bool started;
     int fd;
-    f->client.start = true;
     enum loam_status s = client_connect(&fd, &started, &f->client, &e);
     if (s)
         return client_fail(s, &e);
@@ -263,6 +262,8 @@ int main(int argc, char **argv) {
             f.client.yes = true;
         } else if (strcmp(w, "--no-wait") == 0) {
             f.client.no_wait = true;
+        } else if (strcmp(w, "--no-start") == 0) {
+            f.client.start = false;
         } else if (strcmp(w, "--inside") == 0) {
             f.inside = true;
         } else if (strcmp(w, "--from-console") == 0) {

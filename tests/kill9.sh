@@ -47,7 +47,7 @@ node_start() {
     "$loam" --data "$data" node >>"$work/node.log" 2>&1 &
     node_pid=$!
     tries=0
-    until "$loam" --data "$data" node status >/dev/null 2>&1; do
+    until "$loam" --data "$data" --no-start node status >/dev/null 2>&1; do
         tries=$((tries + 1))
         kill -0 "$node_pid" 2>/dev/null || { fail "the node does not start again"; exit 1; }
         [ $tries -gt 300 ] && { fail "the node does not answer"; exit 1; }
@@ -59,7 +59,7 @@ node_kill() {
     wait "$node_pid" 2>/dev/null
     node_pid=
 }
-run() { "$loam" --data "$data" --yes --password-file "$work/password" "$@"; }
+run() { "$loam" --data "$data" --no-start --yes --password-file "$work/password" "$@"; }
 # every job has ended
 settle() {
     tries=0

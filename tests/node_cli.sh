@@ -27,7 +27,7 @@ up() { # DIR: a node in the foreground there
     last=$!
     pids="$pids $last"
     for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30; do
-        [ -S "$1/node.sock" ] && "$loam" --data "$1" node status >/dev/null 2>&1 && return 0
+        [ -S "$1/node.sock" ] && "$loam" --data "$1" --no-start node status >/dev/null 2>&1 && return 0
         kill -0 $last 2>/dev/null || return 1
         sleep 0.1
     done
@@ -40,6 +40,7 @@ want 0 "not echo" help key new
 want 66 "no command" help nothing
 want 2 "usage" --nothing
 want 69 "no node runs" stop
+want 69 "no node runs" --no-start key list
 want 69 "no node runs" --data "$work/none" stop
 [ -e "$work/none" ] && bad "stop made a folder"
 

@@ -496,6 +496,8 @@ static enum loam_status bring_up(struct job *j, void *arg, struct err *err) {
         enum loam_status s = chain_check(c->light, &e);
         if (!s && c->dev)
             s = first_block_of_anvil(c, &e);
+        if (!s) /* the head of an earlier life may be gone: nothing is read before it was looked at */
+            s = chain_sync(c->light, &e);
         if (!s)
             s = chain_start(c->light, &e);
         uv_mutex_lock(&c->lock);

@@ -231,8 +231,10 @@ static enum loam_status agree(struct chain *c, struct header *out, unsigned *vot
 }
 
 /* The chain must begin where the configuration says. */
-static enum loam_status first_block(struct chain *c, int source, struct err *err) {
+static enum loam_status first_block(struct chain *c, const struct header *head, int source, struct err *err) {
     struct header h;
+    if (c->cfg.from_head && !c->cfg.has_anchor)
+        return c->store.apply(c->store.ctx, head->number, head, 1, err);
     uint64_t number = c->cfg.has_anchor ? c->cfg.anchor_number : 0;
     enum loam_status s = chain_fetch_header(c, &h, number, source, NULL, err);
     if (s)
@@ -376,7 +378,7 @@ static enum loam_status link_to(struct chain *c, const struct header *head, int 
     struct header tip, ours;
     enum loam_status s = c->store.tip(c->store.ctx, &tip, err);
     if (s == LOAM_ENOTFOUND) {
-        if ((s = first_block(c, source, err)))
+        if ((s = first_block(c, head, source, err)))
             return s;
         s = c->store.tip(c->store.ctx, &tip, err);
     }

@@ -11,6 +11,7 @@
 #define LOAM_NET_CHAIN_H
 
 #include "net/header.h"
+#include "net/l1.h"
 #include "net/payload.h"
 #include "net/receipt.h"
 #include "net/rpc.h"
@@ -70,6 +71,7 @@ struct chain_config {
     bool has_anchor;
     uint64_t anchor_number;
     struct hash32 anchor_hash;
+    bool from_head; /* the first agreed head instead: for chains too long to link from genesis */
     unsigned agree_k;         /* how many endpoints must name the same head; 0: 1 */
     uint64_t poll_ms;         /* 0: 1000 */
     uint64_t stale_s;         /* a head older than this is stale (0: never; a development chain stands still) */
@@ -168,8 +170,11 @@ enum loam_status chain_evidence(struct chain *c, struct buf *out, size_t i, stru
 struct chain_block {
     struct header h;
     struct hash32 *tx_hashes;
+    struct addr20 *created; /* of each transaction: the contract it makes, by its sender and nonce; zero where none */
     struct receipt *receipts;
     size_t count;
+    bool has_l1; /* begins with an attributes deposit of OP Stack's */
+    struct l1_attributes l1;
 };
 enum loam_status chain_block(struct chain *c, struct chain_block *out, const struct header *h, struct err *err) LOAM_MUST_USE;
 void chain_block_clear(struct chain_block *b);
@@ -218,7 +223,7 @@ enum loam_status chain_fees(struct chain *c, struct u256 *max_fee, struct u256 *
 enum loam_status chain_send(struct chain *c, struct hash32 *hash, const void *raw, size_t n, struct err *err) LOAM_MUST_USE;
 
 /* The light client's part of chains/ID.json; other keys are the node's and ignored here:
- *   chain_id (integer), profile ("op", "anvil", "l1"; default "op"), genesis (hash), anchor {number, hash}, block_time (s),
+ *   chain_id (integer), profile ("op", "anvil", "l1"; default "op"), genesis (hash), anchor {number, hash}, start ("head"), block_time (s),
  *   elasticity, denominator, denominator_canyon, agree, poll_ms, stale_s (integers),
  *   forks {canyon, ecotone, fjord, granite, holocene, isthmus, jovian: seconds or null; absent object: schedule unknown},
  *   contracts {name: {address, code_hash}} (those with a code_hash are checked).

@@ -54,6 +54,10 @@ enum loam_status chain_config_from_json(struct chain_config *c, const json_t *o,
             return err_prefix(err, s, "chain config: anchor");
         c->has_anchor = true;
     }
+    const char *start = json_string_value(json_object_get(o, "start"));
+    if (start && strcmp(start, "head") && strcmp(start, "genesis"))
+        return err_set(err, LOAM_EPARSE, "chain config: start must be head or genesis");
+    c->from_head = start && !strcmp(start, "head");
     const json_t *f = json_object_get(o, "forks");
     r->forks = (struct fork_times){FORK_NEVER, FORK_NEVER, FORK_NEVER, FORK_NEVER, FORK_NEVER, FORK_NEVER, FORK_NEVER};
     if (!json_is_object(f)) {

@@ -290,6 +290,7 @@ void chain_block_clear(struct chain_block *b) {
         receipt_clear(&b->receipts[i]);
     mem_free(b->receipts);
     mem_free(b->tx_hashes);
+    mem_free(b->created);
     memset(b, 0, sizeof *b);
 }
 
@@ -314,7 +315,8 @@ static enum loam_status check_txs(struct chain *c, struct chain_block *b, const 
     json_t *t;
     struct hash32 root;
     b->tx_hashes = mem_zarray(n + 1, sizeof *b->tx_hashes);
-    if (!v || !at || !b->tx_hashes)
+    b->created = mem_zarray(n + 1, sizeof *b->created);
+    if (!v || !at || !b->tx_hashes || !b->created)
         s = err_set(err, LOAM_ENOMEM, "block of %zu transactions", n);
     json_array_foreach(list, i, t) {
         if (s)
@@ -323,10 +325,22 @@ static enum loam_status check_txs(struct chain *c, struct chain_block *b, const 
         if (!(s = tx_from_json(&bytes, t, !c->cfg.rules.anvil, err))) {
             at[i + 1] = bytes.len;
             keccak256(b->tx_hashes[i].b, bytes.data + at[i], at[i + 1] - at[i]);
+            struct tx x;
+            /* The receipt's contractAddress is not committed by any root: worked out here. A deposit's uses the nonce of its
+             * receipt: see check_receipts. */
+            if (!tx_decode(&x, bytes.data + at[i], at[i + 1] - at[i], NULL) && x.create) {
+                if (x.type == TX_DEPOSIT)
+                    b->created[i] = x.from;
+                else if (!tx_sender(&x, NULL))
+                    tx_create_address(&b->created[i], &x.from, x.nonce);
+            }
         }
     }
     for (i = 0; i < n && !s; i++)
         v[i] = (struct bytes_view){bytes.data + at[i], at[i + 1] - at[i]};
+    struct tx first;
+    if (!s && n && !tx_decode(&first, v[0].p, v[0].n, NULL) && first.type == TX_DEPOSIT && !first.create && addr_eq(&first.to, &l1_block_predeploy))
+        b->has_l1 = !l1_attributes_decode(&b->l1, first.data, first.data_len, NULL);
     if (!s && !(s = trie_ordered_root(&root, v, n, err)) && !hash_eq(&root, &b->h.tx_root))
         s = err_set(err, LOAM_ETXROOT, "block %llu: its transactions do not give its transactions root", (unsigned long long)b->h.number);
     buf_clear(&bytes);
@@ -365,6 +379,8 @@ static enum loam_status check_receipts(struct chain_block *b, const json_t *list
         at[i + 1] = bytes.len;
         for (size_t j = 0; j < 256; j++)
             bloom[j] |= r->bloom[j];
+        if (r->type == TX_DEPOSIT && !addr_is_zero(&b->created[i]))
+            tx_create_address(&b->created[i], &b->created[i], r->deposit_nonce);
         for (size_t j = 0; j < r->log_count; j++) {
             struct log *l = &r->logs[j];
             l->block = b->h.number;
@@ -435,10 +451,13 @@ static enum loam_status copy_receipt(struct receipt *out, const struct receipt *
 static enum loam_status copy_block(struct chain_block *out, const struct chain_block *in, struct err *err) {
     enum loam_status s = LOAM_OK;
     out->h = in->h;
+    out->has_l1 = in->has_l1;
+    out->l1 = in->l1;
     out->count = 0;
     out->tx_hashes = mem_dup(in->tx_hashes, (in->count + 1) * sizeof *in->tx_hashes);
+    out->created = mem_dup(in->created, (in->count + 1) * sizeof *in->created);
     out->receipts = mem_zarray(in->count + 1, sizeof *in->receipts);
-    if (!out->tx_hashes || !out->receipts)
+    if (!out->tx_hashes || !out->created || !out->receipts)
         s = err_set(err, LOAM_ENOMEM, "block");
     for (size_t i = 0; i < in->count && !s; i++) {
         s = copy_receipt(&out->receipts[i], &in->receipts[i], err);
@@ -502,67 +521,83 @@ void chain_receipt_clear(struct chain_receipt *r) {
     memset(r, 0, sizeof *r);
 }
 
-enum loam_status chain_receipt(struct chain *c, struct chain_receipt *out, const struct hash32 *tx, struct err *err) {
+/* Where one endpoint says that the transaction is. LOAM_ENOTFOUND: in no block. */
+static enum loam_status locate(struct chain *c, struct hash32 *at, const struct hash32 *tx, int *used, struct err *err) {
     json_t *r, *p = json_array();
-    struct hash32 at;
-    struct header h;
-    struct chain_block b;
-    struct chain_head head;
-    enum loam_status s;
-    int used = RPC_ANY;
-    memset(out, 0, sizeof *out);
     json_array_append_new(p, hj_new_bytes(tx->b, 32));
-    if ((s = chain_ask(c, &r, "eth_getTransactionReceipt", p, RPC_ANY, &used, err)))
-        return s;
-    if (json_is_null(r)) {
-        json_decref(r);
-        return err_set(err, LOAM_ENOTFOUND, "the transaction is in no block yet");
-    }
-    s = hj_fixed(at.b, 32, r, "blockHash", err);
-    struct addr20 created = {{0}};
-    if (!s && hj_has(r, "contractAddress"))
-        s = hj_fixed(created.b, 20, r, "contractAddress", err);
-    json_decref(r);
+    enum loam_status s = chain_ask(c, &r, "eth_getTransactionReceipt", p, RPC_ANY, used, err);
     if (s)
         return s;
-    if ((s = c->store.by_hash(c->store.ctx, &h, &at, err)) == LOAM_ENOTFOUND) {
-        /* Newer than what we have linked: one round, then it is there or not in the chain. */
-        if ((s = chain_sync(c, err)) && s != LOAM_ESTALE)
-            return s;
-        s = c->store.by_hash(c->store.ctx, &h, &at, err);
-    }
-    if (s == LOAM_ENOTFOUND)
-        return err_set(err, LOAM_ENOTFOUND, "the transaction's block is not in the verified chain (yet)");
-    if (s || (s = chain_block(c, &b, &h, err)))
-        return s;
-    size_t i = 0;
-    while (i < b.count && !hash_eq(&b.tx_hashes[i], tx))
-        i++;
-    if (i == b.count) {
-        chain_block_clear(&b);
-        s = err_set(err, LOAM_EWRONGBLOCK, "the RPC places the transaction in block %llu, which does not hold it", (unsigned long long)h.number);
-        rpc_blame(c->rpc, used, s, err);
-        return s;
-    }
-    const struct receipt *in = &b.receipts[i];
+    if (json_is_null(r))
+        s = err_set(err, LOAM_ENOTFOUND, "the transaction is in no block yet");
+    else
+        s = hj_fixed(at->b, 32, r, "blockHash", err);
+    json_decref(r);
+    return s;
+}
+
+static enum loam_status fill_receipt(struct chain *c, struct chain_receipt *out, const struct chain_block *b, size_t i, struct err *err) {
     struct receipt mine;
-    if (!(s = copy_receipt(&mine, in, err))) {
-        out->tx_hash = *tx;
-        out->block_hash = h.hash;
-        out->block = h.number;
-        out->index = i;
-        out->ok = in->ok;
-        out->gas_used = in->cumulative_gas - (i ? b.receipts[i - 1].cumulative_gas : 0);
-        out->created = created;
-        out->logs = mine.logs;
-        out->log_count = mine.log_count;
-        out->bytes = mine.bytes;
-        if (!chain_head(c, &head, NULL) && head.h.number > h.number)
-            out->depth = head.h.number - h.number;
-    } else {
+    struct chain_head head;
+    const struct receipt *in = &b->receipts[i];
+    enum loam_status s = copy_receipt(&mine, in, err);
+    if (s) {
         receipt_clear(&mine);
+        return s;
     }
-    chain_block_clear(&b);
+    out->tx_hash = b->tx_hashes[i];
+    out->block_hash = b->h.hash;
+    out->block = b->h.number;
+    out->index = i;
+    out->ok = in->ok;
+    if (in->ok)
+        out->created = b->created[i];
+    out->gas_used = in->cumulative_gas - (i ? b->receipts[i - 1].cumulative_gas : 0);
+    out->logs = mine.logs;
+    out->log_count = mine.log_count;
+    out->bytes = mine.bytes;
+    if (!chain_head(c, &head, NULL) && head.h.number > b->h.number)
+        out->depth = head.h.number - b->h.number;
+    return LOAM_OK;
+}
+
+enum loam_status chain_receipt(struct chain *c, struct chain_receipt *out, const struct hash32 *tx, struct err *err) {
+    enum loam_status s = LOAM_ENET;
+    memset(out, 0, sizeof *out);
+    for (size_t attempt = 0; attempt < rpc_count(c->rpc); attempt++) {
+        struct hash32 at;
+        struct header h;
+        struct chain_block b;
+        int used = RPC_ANY;
+        s = locate(c, &at, tx, &used, err);
+        if (chain_is_lie(s)) {
+            rpc_blame(c->rpc, used, s, err);
+            continue;
+        }
+        if (s)
+            return s;
+        if ((s = c->store.by_hash(c->store.ctx, &h, &at, err)) == LOAM_ENOTFOUND) {
+            /* Newer than what we have linked: one round, then it is there or not in the chain. */
+            if ((s = chain_sync(c, err)) && s != LOAM_ESTALE)
+                return s;
+            s = c->store.by_hash(c->store.ctx, &h, &at, err);
+        }
+        if (s == LOAM_ENOTFOUND)
+            return err_set(err, LOAM_ENOTFOUND, "the transaction's block is not in the verified chain (yet)");
+        if (s || (s = chain_block(c, &b, &h, err)))
+            return s;
+        size_t i = 0;
+        while (i < b.count && !hash_eq(&b.tx_hashes[i], tx))
+            i++;
+        if (i < b.count)
+            s = fill_receipt(c, out, &b, i, err);
+        else
+            s = err_set(err, LOAM_EWRONGBLOCK, "the RPC places the transaction in block %llu, which does not hold it", (unsigned long long)h.number);
+        chain_block_clear(&b);
+        if (s != LOAM_EWRONGBLOCK)
+            return s;
+        rpc_blame(c->rpc, used, s, err);
+    }
     return s;
 }
 

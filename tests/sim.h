@@ -6,7 +6,7 @@
 #include "net/chain.h"
 #include "net/payload.h"
 
-#define SIM_ACCOUNTS 12
+#define SIM_ACCOUNTS 20
 #define SIM_SLOTS 24
 #define SIM_TXS 3
 

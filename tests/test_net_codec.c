@@ -10,6 +10,7 @@
 #include "net/da.h"
 #include "net/header.h"
 #include "net/hexjson.h"
+#include "net/l1.h"
 #include "net/payload.h"
 #include "net/receipt.h"
 #include "net/rlp.h"
@@ -1312,6 +1313,96 @@ static void test_tx_sign(void **state) {
     buf_clear(&b);
 }
 
+/* The attributes deposit of block n must be what the L1Block slots hold after it, which the next file proves. */
+static void test_l1_block(void **state) {
+    LOAD(v, "op-sepolia-kona/block-26207960.json");
+    static const char *const next[] = {"op-sepolia-kona/block-26207961.json", "op-sepolia-kona/block-26207962.json", "op-sepolia-kona/block-26207963.json"};
+    for (int k = 0; k < 3; k++) {
+        json_t *w = load(next[k]), *x;
+        struct l1_attributes a, b;
+        struct u256 slots[L1_BLOCK_SLOTS];
+        struct buf raw = BUF_INIT(65536);
+        struct tx t;
+        struct err e;
+        size_t i;
+        memset(slots, 0, sizeof slots);
+        bytes_of(&raw, json_string_value(json_array_get(json_object_get(json_object_get(v, "payload_attributes"), "transactions"), 0)));
+        OK(tx_decode(&t, raw.data, raw.len, &e));
+        assert_int_equal(t.type, TX_DEPOSIT);
+        OK(l1_attributes_decode(&a, t.data, t.data_len, &e));
+        assert_int_equal(a.form, L1_ECOTONE);
+        FAILS(LOAM_EORIGIN, l1_attributes_decode(&b, t.data, t.data_len - 1, &e));
+        json_t *p = json_array_get(json_object_get(w, "proofs_against_parent_state_root"), 0);
+        json_array_foreach(json_object_get(p, "storageProof"), i, x) {
+            struct u256 key, val;
+            quantity(&key, str(x, "key"));
+            quantity(&val, str(x, "value"));
+            if (u256_fits_u64(key) && key.w[0] < L1_BLOCK_SLOTS)
+                slots[key.w[0]] = val;
+        }
+        l1_attributes_from_slots(&b, slots, L1_ECOTONE);
+        assert_int_equal(a.number, b.number);
+        assert_int_equal(a.timestamp, b.timestamp);
+        assert_int_equal(a.sequence, b.sequence);
+        assert_int_equal(a.base_fee_scalar, b.base_fee_scalar);
+        assert_int_equal(a.blob_base_fee_scalar, b.blob_base_fee_scalar);
+        assert_int_equal(u256_cmp(a.base_fee, b.base_fee), 0);
+        assert_int_equal(u256_cmp(a.blob_base_fee, b.blob_base_fee), 0);
+        assert_true(hash_eq(&a.hash, &b.hash));
+        assert_true(hash_eq(&a.batcher, &b.batcher));
+        buf_clear(&raw);
+        json_decref(v);
+        v = w;
+    }
+    json_decref(v);
+    LOAD(u, "isthmus-blocks/unichain-sepolia-35535698.json");
+    struct buf raw = BUF_INIT(65536);
+    struct tx t;
+    struct l1_attributes a;
+    struct err e;
+    bytes_of(&raw, json_string_value(json_array_get(json_object_get(u, "transactions"), 0)));
+    OK(tx_decode(&t, raw.data, raw.len, &e));
+    OK(l1_attributes_decode(&a, t.data, t.data_len, &e));
+    assert_int_equal(a.form, L1_ISTHMUS);
+    buf_clear(&raw);
+    json_decref(u);
+}
+
+/* Figures worked out by hand from the formulas of the specification (480 gas of data; 2, 3 scalars; 1000 and 10 Mwei). */
+static void test_fees(void **state) {
+    struct l1_attributes a = {.form = L1_JOVIAN, .base_fee = u256_from(1000000000), .blob_base_fee = u256_from(10000000), .base_fee_scalar = 2,
+                              .blob_base_fee_scalar = 3, .overhead = u256_from(50), .scalar = u256_from(7000000), .operator_fee_scalar = 1439103868,
+                              .operator_fee_constant = 1256417826609331460u};
+    uint8_t data[1000];
+    struct u256 fee;
+    struct err e;
+    memset(data, 1, 30); /* 30 non-zero bytes: 480 gas */
+    OK(l1_fee(&fee, &a, L1_FEE_REGOLITH, data, 30, &e));
+    assert_int_equal(fee.w[0], 3710000000000u); /* (480 + 50) * 10^9 * 7 */
+    OK(l1_fee(&fee, &a, L1_FEE_BEDROCK, data, 30, &e));
+    assert_int_equal(fee.w[0], 11326000000000u); /* (480 + 1088 + 50) * 10^9 * 7 */
+    OK(l1_fee(&fee, &a, L1_FEE_ECOTONE, data, 30, &e));
+    assert_int_equal(fee.w[0], 960900); /* 480 / 16 * (2 * 16 * 10^9 + 3 * 10^7) / 10^6 */
+    OK(l1_fee(&fee, &a, L1_FEE_FJORD, data, 30, &e));
+    assert_int_equal(fee.w[0], 3203000); /* the least size: 100 * (2 * 16 * 10^9 + 3 * 10^7) / 10^6 */
+    OK(l1_operator_fee(&fee, &a, 1000, &e));
+    a.form = L1_ISTHMUS;
+    OK(l1_operator_fee(&fee, &a, 21000, &e));
+    assert_int_equal(fee.w[0], 1256417826609331460u + 21000ull * 1439103868 / 1000000);
+    a.form = L1_ECOTONE;
+    OK(l1_operator_fee(&fee, &a, 21000, &e));
+    assert_true(u256_is_zero(fee));
+    /* FastLZ: lengths known of its level 1 */
+    assert_int_equal(l1_fastlz_size(data, 0), 0);
+    memset(data, 0, sizeof data);
+    assert_int_equal(l1_fastlz_size(data, sizeof data), 21);
+    memset(data, 1, sizeof data);
+    assert_int_equal(l1_fastlz_size(data, sizeof data), 21);
+    for (size_t i = 0; i < sizeof data; i++)
+        data[i] = (uint8_t)(i * i * 31 + i * 7 + (i >> 3) * 13);
+    assert_true(l1_fastlz_size(data, sizeof data) <= 1000 + 1000 / 32 + 1);
+}
+
 static void test_alloc_failures(void **state) {
     struct err e;
     for (long n = 1; n < 40; n++) {
@@ -1338,6 +1429,7 @@ int main(void) {
         cmocka_unit_test(test_deposits),     cmocka_unit_test(test_receipts),       cmocka_unit_test(test_isthmus_block),
         cmocka_unit_test(test_colibri_block), cmocka_unit_test(test_payload_vectors), cmocka_unit_test(test_da),
         cmocka_unit_test(test_abi),          cmocka_unit_test(test_tx_sign),        cmocka_unit_test(test_alloc_failures),
+        cmocka_unit_test(test_l1_block),     cmocka_unit_test(test_fees),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

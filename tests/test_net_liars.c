@@ -5,6 +5,8 @@
 #include "base/clock.h"
 #include "base/keccak.h"
 #include "base/mem.h"
+#include "net/abi.h"
+#include "net/anchor.h"
 #include "net/bloom.h"
 #include "net/hexjson.h"
 #include "net/server.h"
@@ -18,7 +20,7 @@ static uv_async_t quit;
 static struct http *http;
 static struct server *server;
 static uv_mutex_t lock; /* guards sim and the script */
-static struct sim sim;
+static struct sim sim, l1;
 static char honest_url[64], liar_url[64], feed_url[64];
 
 /* What the liar does to one method's answer. twist gets the honest result and may replace it. */
@@ -111,7 +113,7 @@ static bool raw_answer(int raw, struct server_reply *r, json_int_t id) {
 }
 
 static void rpc_handler(const struct server_request *q, struct server_reply *r) {
-    bool liar = q->arg != NULL;
+    bool liar = q->arg == &sim;
     json_t *m = json_loadb((const char *)q->body, q->body_len, 0, NULL);
     const char *method = json_string_value(json_object_get(m, "method"));
     json_t *params = json_object_get(m, "params");
@@ -125,7 +127,7 @@ static void rpc_handler(const struct server_request *q, struct server_reply *r) 
         json_decref(m);
         return;
     }
-    json_t *result = sim_answer(&sim, method, params);
+    json_t *result = sim_answer(q->arg == &l1 ? &l1 : &sim, method, params);
     if (mine && script->twist)
         script->twist(&result, params);
     uv_mutex_unlock(&lock);
@@ -147,7 +149,7 @@ static void feed_handler(const struct server_request *q, struct server_reply *r)
 }
 
 static const struct server_route routes[] = {
-    {"POST", "/honest", rpc_handler, NULL}, {"POST", "/liar", rpc_handler, &sim}, {"GET", "/feed/latest", feed_handler, NULL}, {0}};
+    {"POST", "/honest", rpc_handler, NULL}, {"POST", "/liar", rpc_handler, &sim}, {"POST", "/l1", rpc_handler, &l1}, {"GET", "/feed/latest", feed_handler, NULL}, {0}};
 
 static void http_gone(void *arg) {
     uv_close((uv_handle_t *)&quit, NULL);
@@ -630,7 +632,7 @@ static const struct lie lies[] = {
     {"another block's body", BY_HASH, t_other, 0, BLOCK, LOAM_EWRONGBLOCK, true},
     {"block null", BY_HASH, h_null, 0, BLOCK, LOAM_ENULL, true},
     {"receipt placed in another block", "eth_getTransactionReceipt", x_place, 0, RECEIPT, LOAM_EWRONGBLOCK, true},
-    {"receipt with odd block hash", "eth_getTransactionReceipt", x_odd, 0, RECEIPT, LOAM_EHEX, false},
+    {"receipt with odd block hash", "eth_getTransactionReceipt", x_odd, 0, RECEIPT, LOAM_EHEX, true},
     {"sent under another hash", "eth_sendRawTransaction", s_hash, 0, SEND, LOAM_ETXHASH, true},
 };
 #define LIES (sizeof lies / sizeof *lies)
@@ -908,10 +910,227 @@ static void test_history(void **state) {
     close_client(&k);
 }
 
+/* ---- L1 ---- */
+
+static struct hash32 slot_named(const char *name, uint64_t minus) {
+    struct hash32 h;
+    struct u256 v;
+    keccak256(h.b, name, strlen(name));
+    u256_sub(&v, u256_from_be(h.b), u256_from(minus));
+    u256_to_be(h.b, v);
+    return h;
+}
+static struct u256 addr_word(const struct addr20 *a) {
+    return u256_from_ben(a->b, 20);
+}
+static struct hash32 slot_u64(uint64_t n) {
+    struct hash32 h = {{0}};
+    put_be64(h.b + 24, n);
+    return h;
+}
+static struct u256 game_word(uint32_t type, uint64_t created, const struct addr20 *proxy) {
+    uint8_t w[32];
+    put_be32(w, type);
+    put_be64(w + 4, created);
+    memcpy(w + 12, proxy->b, 20);
+    return u256_from_be(w);
+}
+
+static void test_anchor(void **state) {
+    static const struct addr20 sc = {{0x5c, 1}}, oracle = {{0x0a, 2}}, factory = {{0xfa, 3}}, game1 = {{0x91, 4}}, game2 = {{0x92, 5}}, registry = {{0xa5, 6}};
+    static const struct addr20 signer = {{0x51, 7}}, portal = {{0x90, 8}}, inbox = {{0xff, 9}}, batcher = {{0xba, 10}};
+    struct client k2;
+    struct err e;
+    struct chain *c1;
+    struct rpc *r1;
+    struct chain_store st1;
+    char url[64];
+    say(NULL);
+    uv_mutex_lock(&lock);
+    sim_clear(&sim);
+    sim_init(&l1, 1, true, clock_unix_ms() / 1000 - 12 * 8);
+    for (int i = 1; i < 6; i++)
+        sim_mine(&l1, false);
+    sim_init(&sim, 1301, false, clock_unix_ms() / 1000 - 2 * 12);
+    sim.l1_origin = l1.b[3].h;
+    for (int i = 1; i < 12; i++)
+        sim_mine(&sim, i % 2);
+    /* L1's contracts */
+    struct hash32 h = slot_named("systemconfig.unsafeblocksigner", 0);
+    sim_set(&l1, &sc, &h, addr_word(&signer));
+    h = slot_named("systemconfig.optimismportal", 1);
+    sim_set(&l1, &sc, &h, addr_word(&portal));
+    h = slot_named("systemconfig.disputegamefactory", 1);
+    sim_set(&l1, &sc, &h, addr_word(&factory));
+    h = slot_named("systemconfig.batchinbox", 1);
+    sim_set(&l1, &sc, &h, addr_word(&inbox));
+    h = slot_u64(103);
+    sim_set(&l1, &sc, &h, addr_word(&batcher));
+    h = slot_u64(104);
+    sim_set(&l1, &sc, &h, u256_from(30000000));
+    struct hash32 root5, root9;
+    header_output_root(&root5, &sim.b[5].h, &sim.b[5].h.withdrawals_root);
+    header_output_root(&root9, &sim.b[9].h, &sim.b[9].h.withdrawals_root);
+    uint64_t now = clock_unix_ms() / 1000;
+    /* oracle: two outputs, the last for block 5 */
+    h = slot_u64(3);
+    sim_set(&l1, &oracle, &h, u256_from(2));
+    uint8_t w[32] = {0};
+    put_be64(w + 8, 5);
+    put_be64(w + 24, now - 50);
+    chain_slot_array(&h, 3, 2);
+    sim_set(&l1, &oracle, &h, u256_from_be(root5.b));
+    chain_slot_array(&h, 3, 3);
+    sim_set(&l1, &oracle, &h, u256_from_be(w));
+    /* factory: game 0 for block 5 (resolved for the defender), game 1 for block 9 (in progress) */
+    h = slot_u64(104);
+    sim_set(&l1, &factory, &h, u256_from(2));
+    const struct addr20 *games[2] = {&game1, &game2};
+    const struct hash32 *roots[2] = {&root5, &root9};
+    for (uint64_t i = 0; i < 2; i++) {
+        struct buf b = BUF_INIT(512);
+        struct hash32 uuid, base = slot_u64(103), extra = slot_u64(i ? 9 : 5), k = {{0xee}};
+        chain_slot_array(&h, 104, i);
+        sim_set(&l1, &factory, &h, game_word(0, now - 40, games[i]));
+        OK(abi_encode(&b, ABI(abi_u64(0), abi_b32(roots[i]), abi_bytes(extra.b, 32)), &e));
+        keccak256(uuid.b, b.data, b.len);
+        buf_clear(&b);
+        chain_slot_map(&h, uuid.b, &base);
+        sim_set(&l1, &factory, &h, game_word(0, now - 40, games[i]));
+        sim_set(&l1, games[i], &k, u256_from(i ? 9 : 5));
+        uint8_t g[32] = {0};
+        put_be64(g + 24, now - 40);
+        if (!i) {
+            put_be64(g + 16, now - 10);
+            g[15] = 2;
+        }
+        h = slot_u64(0);
+        sim_set(&l1, games[i], &h, u256_from_be(g));
+    }
+    /* registry, old and new */
+    chain_slot_map_u64(&h, 0, 1);
+    sim_set(&l1, &registry, &h, u256_from_be(root5.b));
+    struct u256 next;
+    u256_add(&next, u256_from_be(h.b), u256_from(1));
+    u256_to_be(h.b, next);
+    sim_set(&l1, &registry, &h, u256_from(5));
+    h = slot_u64(2);
+    sim_set(&l1, &registry, &h, addr_word(&game1));
+    sim_mine(&l1, false);
+    uv_mutex_unlock(&lock);
+
+    snprintf(url, sizeof url, "http://127.0.0.1:%u/l1", server_port(server));
+    OK(rpc_new(&r1, http, &(struct rpc_config){.urls = (const char *const[]){url, NULL}}, &e));
+    OK(chain_store_memory(&st1, &e));
+    OK(chain_new(&c1, &(struct chain_config){.chain_id = 1, .rules = {.l1 = true}, .has_anchor = true, .anchor_number = 2, .anchor_hash = l1.b[2].h.hash}, r1, &st1, NULL, &e));
+    OK(chain_sync(c1, &e));
+    open_client(&k2, (const char *const[]){honest_url, NULL}, NULL);
+    OK(chain_sync(k2.c, &e));
+
+    struct anchor_parts p;
+    OK(anchor_discover(&p, c1, &sc, NULL, &e));
+    assert_true(addr_eq(&p.signer, &signer) && addr_eq(&p.portal, &portal) && addr_eq(&p.factory, &factory) && addr_eq(&p.inbox, &inbox) && addr_eq(&p.batcher, &batcher));
+    assert_int_equal(p.gas_limit, 30000000);
+    FAILS(LOAM_ENOTFOUND, anchor_discover(&p, c1, &oracle, NULL, &e));
+
+    /* through the oracle: proposed, then final */
+    struct anchor_output o;
+    struct chain_head hd;
+    enum known how, to;
+    struct anchor_config ac = {.has_oracle = true, .oracle = oracle, .final_s = 1000};
+    OK(anchor_round(&o, k2.c, c1, &ac, &e));
+    assert_int_equal(o.number, 5);
+    assert_false(o.resolved);
+    chain_known(k2.c, 5, &how, &to);
+    assert_int_equal(how, KNOWN_PROPOSED);
+    chain_known(k2.c, 3, &how, &to);
+    assert_true(how == KNOWN_LINKED && to == KNOWN_PROPOSED);
+    OK(chain_head(k2.c, &hd, &e));
+    assert_int_equal(hd.anchored, 5);
+    ac.final_s = 1;
+    OK(anchor_round(&o, k2.c, c1, &ac, &e));
+    assert_true(o.resolved);
+    chain_known(k2.c, 5, &how, &to);
+    assert_int_equal(how, KNOWN_RESOLVED);
+    chain_known(k2.c, 3, &how, &to);
+    assert_true(how == KNOWN_LINKED && to == KNOWN_RESOLVED);
+
+    /* through the games, found from the SystemConfig */
+    struct client k3;
+    open_client(&k3, (const char *const[]){honest_url, NULL}, NULL);
+    OK(chain_sync(k3.c, &e));
+    ac = (struct anchor_config){.has_system_config = true, .system_config = sc};
+    OK(anchor_round(&o, k3.c, c1, &ac, &e));
+    assert_int_equal(o.number, 9);
+    assert_false(o.resolved);
+    chain_known(k3.c, 9, &how, &to);
+    assert_int_equal(how, KNOWN_PROPOSED);
+    chain_known(k3.c, 5, &how, &to);
+    assert_int_equal(how, KNOWN_RESOLVED);
+    chain_known(k3.c, 7, &how, &to);
+    assert_true(how == KNOWN_LINKED && to == KNOWN_PROPOSED);
+    struct anchor_game g;
+    OK(anchor_game(&g, c1, &factory, 0, &root5, 5, NULL, &e));
+    assert_int_equal(g.status, 2);
+    FAILS(LOAM_ENOTFOUND, anchor_game(&g, c1, &factory, 0, &root5, 6, NULL, &e));
+    FAILS(LOAM_ENOTFOUND, anchor_game(&g, c1, &factory, 1, &root5, 5, NULL, &e));
+    struct addr20 ga;
+    OK(anchor_registry(&o, &ga, c1, &registry, 0, false, NULL, &e));
+    assert_int_equal(o.number, 5);
+    assert_true(hash_eq(&o.root, &root5));
+    OK(anchor_registry(&o, &ga, c1, &registry, 0, true, NULL, &e));
+    assert_true(addr_eq(&ga, &game1));
+    close_client(&k3);
+
+    /* each block's L1 origin */
+    struct l1_attributes at;
+    struct header h2;
+    OK(chain_header(k2.c, &h2, 7, &e));
+    OK(anchor_origin(&at, k2.c, &h2, c1, &e));
+    assert_int_equal(at.number, 3);
+    OK(chain_header(k2.c, &h2, 0, &e));
+    FAILS(LOAM_EORIGIN, anchor_origin(&at, k2.c, &h2, c1, &e)); /* no deposit in it */
+    close_client(&k2);
+
+    /* the L2 shows another block than the one proposed: EANCHOR; one that names a false L1 block: EORIGIN */
+    uv_mutex_lock(&lock);
+    sim.l1_origin.hash.b[0] ^= 1;
+    sim_reorg(&sim, 9, 0);
+    uv_mutex_unlock(&lock);
+    open_client(&k3, (const char *const[]){honest_url, NULL}, NULL);
+    OK(chain_sync(k3.c, &e));
+    FAILS(LOAM_EANCHOR, anchor_round(&o, k3.c, c1, &ac, &e));
+    ac = (struct anchor_config){.has_oracle = true, .oracle = oracle, .final_s = 1};
+    FAILS(LOAM_EANCHOR, anchor_round(&o, k3.c, c1, &ac, &e));
+    OK(chain_header(k3.c, &h2, 7, &e));
+    FAILS(LOAM_EORIGIN, anchor_origin(&at, k3.c, &h2, c1, &e));
+    close_client(&k3);
+    /* a chain too long to link from its genesis */
+    struct chain_config cfg = {.chain_id = 1301, .rules = sim.rules, .from_head = true};
+    struct chain_store st3;
+    struct chain *c3;
+    OK(rpc_new(&k3.rpc, http, &(struct rpc_config){.urls = (const char *const[]){honest_url, NULL}}, &e));
+    OK(chain_store_memory(&st3, &e));
+    OK(chain_new(&c3, &cfg, k3.rpc, &st3, NULL, &e));
+    OK(chain_sync(c3, &e));
+    FAILS(LOAM_ENOTFOUND, chain_header(c3, &h2, 3, &e));
+    chain_free(c3);
+    chain_store_memory_free(&st3);
+    rpc_free(k3.rpc);
+
+    chain_free(c1);
+    chain_store_memory_free(&st1);
+    rpc_free(r1);
+    uv_mutex_lock(&lock);
+    sim_clear(&l1);
+    uv_mutex_unlock(&lock);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_honest), cmocka_unit_test(test_lies),   cmocka_unit_test(test_agreement), cmocka_unit_test(test_reorgs),
         cmocka_unit_test(test_feed),   cmocka_unit_test(test_resume), cmocka_unit_test(test_history),
+        cmocka_unit_test(test_anchor),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

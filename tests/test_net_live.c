@@ -9,6 +9,7 @@
 #include "net/abi.h"
 #include "net/chain.h"
 #include "net/hexjson.h"
+#include "net/ws.h"
 
 #include <signal.h>
 #include <sys/wait.h>
@@ -20,7 +21,9 @@ static const uint8_t dev_key[32] = {0xac, 0x09, 0x74, 0xbe, 0xc3, 0x9a, 0x17, 0x
 
 static uv_loop_t loop;
 static uv_thread_t loop_thread;
-static uv_async_t quit;
+static uv_async_t quit, call;
+static uv_sem_t called;
+static void (*call_fn)(void);
 static struct http *http;
 static pid_t anvil_pid;
 static unsigned port;
@@ -28,6 +31,18 @@ static char url[64];
 
 static void http_gone(void *arg) {
     uv_close((uv_handle_t *)&quit, NULL);
+    uv_close((uv_handle_t *)&call, NULL);
+}
+static void on_call(uv_async_t *a) {
+    if (call_fn)
+        call_fn();
+    call_fn = NULL;
+    uv_sem_post(&called);
+}
+static void on_loop(void (*fn)(void)) {
+    call_fn = fn;
+    uv_async_send(&call);
+    uv_sem_wait(&called);
 }
 static void on_quit(uv_async_t *a) {
     http_close(http, http_gone, NULL);
@@ -63,6 +78,8 @@ static int setup(void **state) {
         return 0;
     assert_int_equal(uv_loop_init(&loop), 0);
     assert_int_equal(uv_async_init(&loop, &quit, on_quit), 0);
+    assert_int_equal(uv_async_init(&loop, &call, on_call), 0);
+    uv_sem_init(&called, 0);
     OK(http_new(&http, &loop, &(struct http_config){.no_proxy = true}, &e));
     uv_thread_create(&loop_thread, run_loop, NULL);
     port = 20000 + (unsigned)getpid() % 20000;
@@ -355,10 +372,58 @@ static void test_revert(void **state) {
     finish(&f);
 }
 
+static struct ws_watch *watch;
+static struct chain *watched;
+static struct ws_watch_state watch_state;
+static char ws_url[64];
+static void watch_begin(void) {
+    struct err e;
+    if (ws_watch_new(&watch, http, ws_url, watched, &e))
+        abort();
+}
+static void watch_look(void) {
+    ws_watch_state(&watch_state, watch);
+}
+static void watch_end(void) {
+    ws_watch_close(watch);
+}
+
+/* newHeads over WebSocket: the head moves without polling. */
+static void test_new_heads(void **state) {
+    struct fixture f;
+    struct err e;
+    struct chain_head h;
+    NEED_ANVIL();
+    begin(&f);
+    chain_free(f.c);
+    struct chain_config cfg = {.chain_id = 31337, .rules = {.anvil = true}, .poll_ms = 3600000};
+    OK(chain_new(&f.c, &cfg, f.rpc, &f.store, NULL, &e));
+    OK(chain_start(f.c, &e));
+    OK(chain_wait(f.c, 1, 5000, NULL, &e));
+    snprintf(ws_url, sizeof ws_url, "ws://127.0.0.1:%u", port);
+    watched = f.c;
+    on_loop(watch_begin);
+    for (int i = 0; i < 100 && !watch_state.subscribed; i++) {
+        usleep(20000);
+        on_loop(watch_look);
+    }
+    assert_true(watch_state.connected && watch_state.subscribed);
+    OK(chain_head(f.c, &h, &e));
+    for (uint64_t i = 1; i <= 5; i++) {
+        rpc_do(&f, "anvil_mine", "[\"0x1\"]");
+        OK(chain_wait(f.c, h.h.number + i, 3000, NULL, &e));
+    }
+    on_loop(watch_look);
+    assert_true(watch_state.heads >= 5);
+    on_loop(watch_end);
+    finish(&f);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_sync_and_read), cmocka_unit_test(test_contract), cmocka_unit_test(test_reorg),
         cmocka_unit_test(test_follow),        cmocka_unit_test(test_wrong_chain), cmocka_unit_test(test_revert),
+        cmocka_unit_test(test_new_heads),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -1,0 +1,344 @@
+#include "net/anchor.h"
+
+#include "base/keccak.h"
+#include "net/abi.h"
+#include "net/chain_int.h"
+
+#include <string.h>
+
+#include "base/banned.h"
+
+static struct hash32 slot_n(uint64_t n) {
+    struct hash32 h = {{0}};
+    put_be64(h.b + 24, n);
+    return h;
+}
+/* keccak(name) - minus: how the contracts name their unstructured slots. */
+static struct hash32 named(const char *name, uint64_t minus) {
+    struct hash32 h;
+    struct u256 v;
+    keccak256(h.b, name, strlen(name));
+    u256_sub(&v, u256_from_be(h.b), u256_from(minus));
+    u256_to_be(h.b, v);
+    return h;
+}
+static struct hash32 plus(struct hash32 h, uint64_t n) {
+    struct u256 v;
+    u256_add(&v, u256_from_be(h.b), u256_from(n));
+    u256_to_be(h.b, v);
+    return h;
+}
+static void addr_of(struct addr20 *out, struct u256 v) {
+    uint8_t b[32];
+    u256_to_be(b, v);
+    memcpy(out->b, b + 12, 20);
+}
+
+enum loam_status anchor_discover(struct anchor_parts *out, struct chain *l1, const struct addr20 *sc, const struct header *at, struct err *err) {
+    struct hash32 slots[6] = {named("systemconfig.unsafeblocksigner", 0),
+                              named("systemconfig.optimismportal", 1),
+                              named("systemconfig.disputegamefactory", 1),
+                              named("systemconfig.batchinbox", 1),
+                              slot_n(103),
+                              slot_n(104)};
+    struct u256 v[6];
+    memset(out, 0, sizeof *out);
+    enum loam_status s = chain_slots(l1, v, sc, slots, 6, at, err);
+    if (s)
+        return s;
+    if (u256_is_zero(v[0]))
+        return err_set(err, LOAM_ENOTFOUND, "there is no SystemConfig at this address");
+    addr_of(&out->signer, v[0]);
+    addr_of(&out->portal, v[1]);
+    addr_of(&out->factory, v[2]);
+    addr_of(&out->inbox, v[3]);
+    addr_of(&out->batcher, v[4]);
+    out->gas_limit = v[5].w[0];
+    return LOAM_OK;
+}
+
+enum loam_status anchor_oracle(struct anchor_output *out, struct chain *l1, const struct addr20 *oracle, uint64_t index, uint64_t final_s,
+                               const struct header *at, struct err *err) {
+    struct header tmp;
+    const struct header *h;
+    struct hash32 len = slot_n(3), el[2];
+    struct u256 n, v[2];
+    uint8_t w[32];
+    enum loam_status s;
+    memset(out, 0, sizeof *out);
+    if ((s = chain_at(l1, &h, &tmp, at, err)) || (s = chain_slots(l1, &n, oracle, &len, 1, h, err)))
+        return s;
+    if (u256_is_zero(n) || !u256_fits_u64(n))
+        return err_set(err, LOAM_ENOTFOUND, "the oracle has no outputs");
+    if (index == UINT64_MAX)
+        index = n.w[0] - 1;
+    if (index >= n.w[0])
+        return err_set(err, LOAM_ENOTFOUND, "the oracle has %llu outputs", (unsigned long long)n.w[0]);
+    chain_slot_array(&el[0], 3, 2 * index);
+    el[1] = plus(el[0], 1);
+    if ((s = chain_slots(l1, v, oracle, el, 2, h, err)))
+        return s;
+    u256_to_be(out->root.b, v[0]);
+    u256_to_be(w, v[1]); /* l2BlockNumber (u128) | timestamp (u128) */
+    out->number = be64(w + 8);
+    out->timestamp = be64(w + 24);
+    out->resolved = h->timestamp > out->timestamp + final_s;
+    return LOAM_OK;
+}
+
+static void game_id(struct anchor_game *out, struct u256 v) {
+    uint8_t w[32];
+    u256_to_be(w, v);
+    out->type = be32(w);
+    out->created = be64(w + 4);
+    memcpy(out->proxy.b, w + 12, 20);
+}
+
+static enum loam_status game_status(struct anchor_game *out, struct chain *l1, const struct header *h, struct err *err) {
+    struct hash32 zero = {{0}};
+    struct u256 v;
+    uint8_t w[32];
+    enum loam_status s = chain_slots(l1, &v, &out->proxy, &zero, 1, h, err);
+    if (s)
+        return s;
+    u256_to_be(w, v);
+    out->resolved_at = be64(w + 16);
+    out->status = w[15];
+    if (out->status > 2)
+        return err_set(err, LOAM_EUNSUPPORTED, "dispute game: status %u", out->status);
+    return LOAM_OK;
+}
+
+enum loam_status anchor_game(struct anchor_game *out, struct chain *l1, const struct addr20 *factory, uint32_t type, const struct hash32 *root,
+                             uint64_t l2_number, const struct header *at, struct err *err) {
+    struct header tmp;
+    const struct header *h;
+    struct buf b = BUF_INIT(512);
+    struct hash32 uuid, slot, base = slot_n(103);
+    uint8_t extra[32] = {0};
+    struct u256 v;
+    enum loam_status s;
+    memset(out, 0, sizeof *out);
+    put_be64(extra + 24, l2_number);
+    if ((s = chain_at(l1, &h, &tmp, at, err)))
+        return s;
+    if (!(s = abi_encode(&b, ABI(abi_u64(type), abi_b32(root), abi_bytes(extra, 32)), err)))
+        keccak256(uuid.b, b.data, b.len);
+    buf_clear(&b);
+    if (s)
+        return s;
+    chain_slot_map(&slot, uuid.b, &base);
+    if ((s = chain_slots(l1, &v, factory, &slot, 1, h, err)))
+        return s;
+    if (u256_is_zero(v))
+        return err_set(err, LOAM_ENOTFOUND, "no dispute game makes this claim for block %llu", (unsigned long long)l2_number);
+    game_id(out, v);
+    if (out->type != type)
+        return err_set(err, LOAM_EANCHOR, "the factory's entry is of game type %u", out->type);
+    return game_status(out, l1, h, err);
+}
+
+enum loam_status anchor_games(uint64_t *count, struct chain *l1, const struct addr20 *factory, const struct header *at, struct err *err) {
+    struct hash32 slot = slot_n(104);
+    struct u256 v;
+    enum loam_status s = chain_slots(l1, &v, factory, &slot, 1, at, err);
+    if (!s && !u256_fits_u64(v))
+        s = err_set(err, LOAM_EUNSUPPORTED, "the factory's layout is unknown");
+    if (!s)
+        *count = v.w[0];
+    return s;
+}
+
+enum loam_status anchor_game_at(struct anchor_game *out, struct chain *l1, const struct addr20 *factory, uint64_t index, const struct header *at,
+                                struct err *err) {
+    struct header tmp;
+    const struct header *h;
+    struct hash32 slot;
+    struct u256 v;
+    enum loam_status s;
+    memset(out, 0, sizeof *out);
+    chain_slot_array(&slot, 104, index);
+    if ((s = chain_at(l1, &h, &tmp, at, err)) || (s = chain_slots(l1, &v, factory, &slot, 1, h, err)))
+        return s;
+    if (u256_is_zero(v))
+        return err_set(err, LOAM_ENOTFOUND, "there is no game %llu", (unsigned long long)index);
+    game_id(out, v);
+    return game_status(out, l1, h, err);
+}
+
+enum loam_status anchor_registry(struct anchor_output *out, struct addr20 *game, struct chain *l1, const struct addr20 *registry, uint32_t type,
+                                 bool new_layout, const struct header *at, struct err *err) {
+    struct hash32 slots[3];
+    struct u256 v[3];
+    enum loam_status s;
+    memset(out, 0, sizeof *out);
+    memset(game, 0, sizeof *game);
+    if (new_layout) {
+        slots[0] = slot_n(2);
+        slots[1] = slot_n(3);
+        slots[2] = slot_n(4);
+    } else {
+        chain_slot_map_u64(&slots[1], type, 1);
+        slots[2] = plus(slots[1], 1);
+        slots[0] = slots[1];
+    }
+    if ((s = chain_slots(l1, v, registry, slots, 3, at, err)))
+        return s;
+    if (new_layout && !u256_is_zero(v[0])) {
+        addr_of(game, v[0]);
+        return LOAM_OK;
+    }
+    if (u256_is_zero(v[1]))
+        return err_set(err, LOAM_ENOTFOUND, "the registry has no anchor");
+    u256_to_be(out->root.b, v[1]);
+    out->number = v[2].w[0];
+    out->resolved = true;
+    return LOAM_OK;
+}
+
+/* ---- L2 ---- */
+
+enum loam_status anchor_output_root(struct hash32 *out, struct chain *l2, const struct header *h, struct err *err) {
+    struct account a;
+    if (h->fields >= 21 && !l2->cfg.rules.anvil) {
+        header_output_root(out, h, &h->withdrawals_root);
+        return LOAM_OK;
+    }
+    enum loam_status s = chain_account(l2, &a, &l1_passer_predeploy, h, err);
+    if (!s)
+        header_output_root(out, h, &a.storage_root);
+    return s;
+}
+
+enum loam_status anchor_mark(struct chain *l2, uint64_t number, const struct hash32 *root, bool resolved, struct err *err) {
+    struct header h;
+    struct hash32 ours;
+    enum loam_status s;
+    if ((s = chain_header(l2, &h, number, err)) || (s = anchor_output_root(&ours, l2, &h, err)))
+        return s;
+    if (!hash_eq(&ours, root)) {
+        char a[HASH_HEX_MAX], b[HASH_HEX_MAX];
+        return err_set(err, LOAM_EANCHOR, "block %llu: its output root is %s, on L1 stands %s", (unsigned long long)number, hash_hex(a, &ours),
+                       hash_hex(b, root));
+    }
+    uv_mutex_lock(&l2->lock);
+    uint64_t *to = resolved ? &l2->resolved_to : &l2->proposed_to;
+    bool news = number > *to;
+    if (news)
+        *to = number;
+    uv_mutex_unlock(&l2->lock);
+    if (news) {
+        chain_keep_known(l2);
+        chain_publish_tip(l2);
+    }
+    return LOAM_OK;
+}
+
+/* l2BlockNumber() of a game: the RPC's word, used only to know which claim to prove. */
+static enum loam_status game_number(uint64_t *out, struct chain *l1, const struct addr20 *proxy, struct err *err) {
+    static const uint8_t sel[4] = {0x8b, 0x85, 0x90, 0x2b};
+    struct buf b = BUF_INIT(1024);
+    struct abi_doc d;
+    enum loam_status s = chain_call(l1, &b, NULL, proxy, sel, 4, U256_ZERO, err);
+    if (!s && !(s = abi_decode(&d, "(uint256)", b.data ? b.data : (const uint8_t *)"", b.len, err))) {
+        s = abi_get_u64(out, &d.item[0], err);
+        abi_clear(&d);
+    }
+    buf_clear(&b);
+    return s;
+}
+
+enum loam_status anchor_round(struct anchor_output *out, struct chain *l2, struct chain *l1, const struct anchor_config *cfg, struct err *err) {
+    struct anchor_output o;
+    struct anchor_parts parts;
+    struct addr20 factory = cfg->factory;
+    struct header tmp, h;
+    const struct header *at;
+    enum loam_status s = chain_at(l1, &at, &tmp, NULL, err);
+    if (s)
+        return s;
+    memset(&o, 0, sizeof o);
+    if (cfg->has_oracle) {
+        if ((s = anchor_oracle(&o, l1, &cfg->oracle, UINT64_MAX, cfg->final_s, at, err)) || (s = anchor_mark(l2, o.number, &o.root, o.resolved, err)))
+            return s;
+        if (out)
+            *out = o;
+        return LOAM_OK;
+    }
+    bool has_factory = cfg->has_factory;
+    if (!has_factory && cfg->has_system_config) {
+        if ((s = anchor_discover(&parts, l1, &cfg->system_config, at, err)))
+            return s;
+        factory = parts.factory;
+        has_factory = !addr_is_zero(&factory);
+    }
+    if (!has_factory)
+        return err_set(err, LOAM_EINVAL, "neither oracle nor dispute game factory is configured or found");
+    uint64_t count, types = cfg->game_types ? cfg->game_types : 3;
+    if ((s = anchor_games(&count, l1, &factory, at, err)))
+        return s;
+    bool any = false;
+    for (unsigned back = 0; back < (cfg->look_back ? cfg->look_back : 16) && back < count; back++) {
+        struct anchor_game listed, proven;
+        uint64_t number;
+        struct hash32 root;
+        if ((s = anchor_game_at(&listed, l1, &factory, count - 1 - back, at, err)))
+            return s;
+        if (listed.type > 31 || !(types >> listed.type & 1) || listed.status == 1)
+            continue;
+        if ((s = game_number(&number, l1, &listed.proxy, err)))
+            return s;
+        if (chain_header(l2, &h, number, NULL))
+            continue; /* not a block of ours (yet) */
+        if ((s = anchor_output_root(&root, l2, &h, err)))
+            return s;
+        s = anchor_game(&proven, l1, &factory, listed.type, &root, number, at, err);
+        if (s == LOAM_ENOTFOUND || (!s && !addr_eq(&proven.proxy, &listed.proxy)))
+            return err_set(err, LOAM_EANCHOR, "block %llu: the game on L1 claims another output root than ours", (unsigned long long)number);
+        if (s || (s = anchor_mark(l2, number, &root, proven.status == 2, err)))
+            return s;
+        if (!any) {
+            o = (struct anchor_output){root, number, proven.created, proven.status == 2};
+            any = true;
+        }
+        if (proven.status == 2)
+            break; /* older ones add nothing */
+    }
+    if (!any)
+        return err_set(err, LOAM_ENOTFOUND, "no proposal on L1 concerns a block we hold");
+    if (out)
+        *out = o;
+    return LOAM_OK;
+}
+
+enum loam_status anchor_origin(struct l1_attributes *out, struct chain *l2, const struct header *h, struct chain *l1, struct err *err) {
+    struct chain_block b;
+    struct header x;
+    enum loam_status s = chain_block(l2, &b, h, err);
+    if (s)
+        return s;
+    bool has = b.has_l1;
+    *out = b.l1;
+    chain_block_clear(&b);
+    if (!has)
+        return err_set(err, LOAM_EORIGIN, "block %llu does not begin with an attributes deposit", (unsigned long long)h->number);
+    if ((s = chain_header(l1, &x, out->number, err)))
+        return s;
+    if (!hash_eq(&x.hash, &out->hash) || x.timestamp != out->timestamp)
+        return err_set(err, LOAM_EORIGIN, "block %llu names an L1 block %llu that is not L1's", (unsigned long long)h->number,
+                       (unsigned long long)out->number);
+    if (x.timestamp > h->timestamp)
+        return err_set(err, LOAM_EORIGIN, "block %llu is older than its L1 origin", (unsigned long long)h->number);
+    return LOAM_OK;
+}
+
+enum loam_status anchor_l1_block(struct l1_attributes *out, struct chain *l2, enum l1_form form, const struct header *at, struct err *err) {
+    struct hash32 slots[L1_BLOCK_SLOTS];
+    struct u256 v[L1_BLOCK_SLOTS];
+    for (uint64_t i = 0; i < L1_BLOCK_SLOTS; i++)
+        slots[i] = slot_n(i);
+    enum loam_status s = chain_slots(l2, v, &l1_block_predeploy, slots, L1_BLOCK_SLOTS, at, err);
+    if (!s)
+        l1_attributes_from_slots(out, v, form);
+    return s;
+}

@@ -1,0 +1,67 @@
+/* Anchoring an L2 on L1: what the SystemConfig, L2OutputOracle, DisputeGameFactory and AnchorStateRegistry say, read by storage
+ * proofs alone at one verified L1 header; and the word `anchored` it gives to L2 headers. L1 itself is a struct chain with
+ * rules.l1 (k of n RPCs). Waiting calls; not for the loop's thread. Layouts: notes of the OP Stack's contracts, storageLayout
+ * snapshots of ethereum-optimism/optimism. */
+#ifndef LOAM_NET_ANCHOR_H
+#define LOAM_NET_ANCHOR_H
+
+#include "net/chain.h"
+
+struct anchor_parts {
+    struct addr20 signer, portal, factory, inbox, batcher;
+    uint64_t gas_limit;
+};
+/* From the SystemConfig proxy's address alone. Parts that this deployment lacks are zero. */
+enum loam_status anchor_discover(struct anchor_parts *out, struct chain *l1, const struct addr20 *system_config, const struct header *at,
+                                 struct err *err) LOAM_MUST_USE;
+
+struct anchor_output {
+    struct hash32 root;
+    uint64_t number;    /* L2 block */
+    uint64_t timestamp; /* L1 time of the proposal */
+    bool resolved;
+};
+/* Legacy L2OutputOracle: output number index (UINT64_MAX: the last). resolved: final_s have passed at the L1 header's time. */
+enum loam_status anchor_oracle(struct anchor_output *out, struct chain *l1, const struct addr20 *oracle, uint64_t index, uint64_t final_s,
+                               const struct header *at, struct err *err) LOAM_MUST_USE;
+/* A dispute game of this type for exactly this claim: proven in the factory's mapping. LOAM_ENOTFOUND. */
+struct anchor_game {
+    uint32_t type;
+    uint64_t created, resolved_at;
+    struct addr20 proxy;
+    unsigned status; /* 0 in progress, 1 challenger wins, 2 defender wins */
+};
+enum loam_status anchor_game(struct anchor_game *out, struct chain *l1, const struct addr20 *factory, uint32_t type, const struct hash32 *root,
+                             uint64_t l2_number, const struct header *at, struct err *err) LOAM_MUST_USE;
+/* How many games, and game i as the factory lists it (type, created, proxy; status is read too). */
+enum loam_status anchor_games(uint64_t *count, struct chain *l1, const struct addr20 *factory, const struct header *at, struct err *err) LOAM_MUST_USE;
+enum loam_status anchor_game_at(struct anchor_game *out, struct chain *l1, const struct addr20 *factory, uint64_t index, const struct header *at,
+                                struct err *err) LOAM_MUST_USE;
+/* AnchorStateRegistry, old layout (mapping of game types) or new (anchor game, else the starting root). new: *game is set
+ * where a game is the anchor (out is then not). */
+enum loam_status anchor_registry(struct anchor_output *out, struct addr20 *game, struct chain *l1, const struct addr20 *registry, uint32_t type,
+                                 bool new_layout, const struct header *at, struct err *err) LOAM_MUST_USE;
+
+/* The output root of one of our L2 headers: from the header alone from Isthmus on, else with a proof of the message passer. */
+enum loam_status anchor_output_root(struct hash32 *out, struct chain *l2, const struct header *h, struct err *err) LOAM_MUST_USE;
+/* L2 block `number` of ours against a root that stands on L1: marks it anchored. LOAM_EANCHOR where they differ. */
+enum loam_status anchor_mark(struct chain *l2, uint64_t number, const struct hash32 *root, bool resolved, struct err *err) LOAM_MUST_USE;
+
+struct anchor_config {
+    bool has_system_config, has_oracle, has_factory;
+    struct addr20 system_config, oracle, factory;
+    uint64_t final_s;     /* of the oracle */
+    uint32_t game_types;  /* bit mask of the types accepted: 1 << 0 cannon, 1 << 1 permissioned; 0: both */
+    unsigned look_back;   /* games looked at, newest first; 0: 16 */
+};
+/* One round: the newest output or game whose L2 block we have. Fills anything known into out (may be NULL). LOAM_ENOTFOUND: nothing
+ * on L1 that concerns our blocks yet. */
+enum loam_status anchor_round(struct anchor_output *out, struct chain *l2, struct chain *l1, const struct anchor_config *cfg, struct err *err) LOAM_MUST_USE;
+
+/* The L1 origin that an L2 block names (first deposit) must be L1's block of that number. LOAM_EORIGIN; LOAM_ENOTFOUND: L1 header
+ * not held. */
+enum loam_status anchor_origin(struct l1_attributes *out, struct chain *l2, const struct header *h, struct chain *l1, struct err *err) LOAM_MUST_USE;
+/* L1 data fee values of an L2 block by proof of the L1Block predeploy's slots. */
+enum loam_status anchor_l1_block(struct l1_attributes *out, struct chain *l2, enum l1_form form, const struct header *at, struct err *err) LOAM_MUST_USE;
+
+#endif

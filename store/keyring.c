@@ -83,7 +83,8 @@ static enum loam_status remember(struct key *key, const uint8_t secret[32], cons
     return LOAM_OK;
 }
 
-static enum loam_status add(struct keyring *k, const char *name, const struct addr20 *a, struct key **out, struct err *err) {
+/* A key object that is not in the ring yet. */
+static enum loam_status make(struct keyring *k, const char *name, const struct addr20 *a, struct key **out, struct err *err) {
     if (k->count == KEYRING_KEYS_MAX)
         return err_set(err, LOAM_ELIMIT, "more than %d keys in %s", KEYRING_KEYS_MAX, k->dir);
     struct key *key = mem_zalloc(sizeof *key);
@@ -91,9 +92,7 @@ static enum loam_status add(struct keyring *k, const char *name, const struct ad
         return err_set(err, LOAM_ENOMEM, "a key");
     memcpy(key->info.name, name, strlen(name) + 1);
     key->info.address = *a;
-    k->keys[k->count++] = key;
-    if (out)
-        *out = key;
+    *out = key;
     return LOAM_OK;
 }
 
@@ -116,8 +115,11 @@ static enum loam_status scan(struct keyring *k, struct err *err) {
         }
         struct buf b = BUF_INIT(KEYSTORE_JSON_MAX);
         struct addr20 a;
-        if (name_ok(name) && !file_read(&b, path, NULL) && !keystore_address(&a, (char *)b.data, b.len, NULL))
-            st = add(k, name, &a, NULL, err);
+        if (name_ok(name) && !file_read(&b, path, NULL) && !keystore_address(&a, (char *)b.data, b.len, NULL)) {
+            struct key *key;
+            if (!(st = make(k, name, &a, &key, err)))
+                k->keys[k->count++] = key;
+        }
         buf_clear(&b);
         mem_free(path);
     }
@@ -206,7 +208,7 @@ static enum loam_status check_new(struct keyring *k, const char *name, const str
 static enum loam_status take_in(struct keyring *k, const char *name, const uint8_t secret[32], const char *password,
                                 struct addr20 *out, bool unlock, struct err *err) {
     struct buf json = BUF_INIT(KEYSTORE_JSON_MAX);
-    struct key *key;
+    struct key *key = NULL;
     struct addr20 a;
     if (!name_ok(name))
         return err_set(err, LOAM_EINVAL, "a key's name is 1 to %d of a-z A-Z 0-9 - _ . and does not start with a dot", KEYRING_NAME_MAX - 1);
@@ -226,8 +228,14 @@ static enum loam_status take_in(struct keyring *k, const char *name, const uint8
         st = err_set(err, LOAM_ENOMEM, "a path");
     else if (!(st = check_new(k, name, &a, err)) && file_exists(path))
         st = err_set(err, LOAM_EEXIST, "%s exists already", path);
-    if (!st && !(st = file_write(path, json.data, json.len, 0600, err)) && !(st = add(k, name, &a, &key, err)) && unlock)
-        st = remember(key, secret, NULL, err);
+    /* All memory first: once the file is there nothing may fail any more. */
+    if (!st && !(st = make(k, name, &a, &key, err)) && !(st = unlock ? remember(key, secret, NULL, err) : LOAM_OK) &&
+        !(st = file_write(path, json.data, json.len, 0600, err)))
+        k->keys[k->count++] = key;
+    if (st && key) {
+        forget(key);
+        mem_free(key);
+    }
     pthread_mutex_unlock(&k->lock);
     if (!st && out)
         *out = a;

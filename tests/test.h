@@ -30,6 +30,22 @@
             fail_msg("%s: got %s, not %s", #call, status_name(f_s_), #code);                                        \
     } while (0)
 
+/* Runs `call` with each of its allocations failing in turn, until it gets through: every failure must be LOAM_ENOMEM. `undo`
+ * runs after success. Needs base/mem.h. */
+#define EACH_ALLOCATION(call, undo)                                                                                 \
+    do {                                                                                                            \
+        for (long n_ = 1;; n_++) {                                                                                  \
+            mem_fail_after(n_);                                                                                     \
+            enum loam_status a_s_ = (call);                                                                         \
+            mem_fail_after(0);                                                                                      \
+            if (!a_s_)                                                                                              \
+                break;                                                                                              \
+            if (a_s_ != LOAM_ENOMEM || n_ > 100000)                                                                 \
+                fail_msg("%s, allocation %ld: %s", #call, n_, status_name(a_s_));                                   \
+        }                                                                                                           \
+        undo;                                                                                                       \
+    } while (0)
+
 /* The folder of shared vectors, or NULL: then the test calls skip() after saying so. LOAM_VECTORS names another. */
 static inline const char *vectors_dir(char *out, size_t cap, const char *sub) {
     const char *base = getenv("LOAM_VECTORS"), *src = getenv("srcdir");

@@ -218,8 +218,26 @@ static void threads(void **state) {
     keyring_free(r[0].k);
 }
 
+static void without_memory(void **state) {
+    (void)state;
+    struct keyring *k;
+    struct keyring_info *list, info;
+    struct addr20 a;
+    size_t n;
+    struct u256 limit = u256_from(1);
+    EACH_ALLOCATION(keyring_open(&k, dir, KEYSTORE_LIGHT, &e), (void)0);
+    EACH_ALLOCATION(keyring_new(k, "mem", "pw", &a, &e), (void)0);
+    EACH_ALLOCATION(keyring_list(k, &list, &n, &e), mem_free(list));
+    keyring_lock(k, "mem");
+    EACH_ALLOCATION(keyring_unlock(k, "mem", "pw", &limit, &e), (void)0);
+    OK(keyring_find(k, "mem", &info, &e));
+    assert_true(info.unlocked);
+    EACH_ALLOCATION(keyring_remove(k, "mem", "pw", &e), (void)0);
+    keyring_free(k);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(known_files), cmocka_unit_test(seal_and_open), cmocka_unit_test(ring),
-                                       cmocka_unit_test(threads)};
+                                       cmocka_unit_test(threads), cmocka_unit_test(without_memory)};
     return cmocka_run_group_tests_name("keys", tests, make_dir, remove_dir);
 }

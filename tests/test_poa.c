@@ -485,6 +485,93 @@ static void scores(void **state) {
     assert_false(poa_method_find(&m, "x"));
 }
 
+static enum loam_status whole_build(const struct poa_plan *p, struct gpu *gpu, const char *file) {
+    struct poa_build *b;
+    enum loam_status st = poa_build_new(&b, p, gpu, NULL, &e);
+    if (st)
+        return st;
+    struct lm_grad_sink sink = poa_build_sink(b);
+    for (size_t i = 0; !st && i < N; i++)
+        for (uint32_t l = 0; !st && l < L; l++) {
+            struct lm_grad_tensor gt = gradient_of(i, l, 0);
+            st = sink.tensor(sink.ctx, &gt, &e);
+        }
+    if (!st)
+        st = poa_build_write(b, file, true, NULL, NULL, &e);
+    poa_build_free(b);
+    return st;
+}
+
+static enum loam_status whole_query(const struct poa_plan *p, struct gpu *gpu, const struct poa_store *s) {
+    struct poa_query q;
+    int64_t score[N];
+    uint64_t account[N];
+    int base;
+    struct poa_shares sh;
+    enum loam_status st = poa_query_init(&q, p, 1, gpu, &e);
+    if (st)
+        return st;
+    struct lm_grad_sink sink = poa_query_sink(&q, 0);
+    for (uint32_t l = 0; !st && l < L; l++) {
+        struct lm_grad_tensor gt = gradient_of(0, l, 0);
+        st = sink.tensor(sink.ctx, &gt, &e);
+    }
+    if (!st)
+        st = poa_score(score, &base, POA_FISHER, &s, 1, &q, &e);
+    poa_query_clear(&q);
+    for (int i = 0; i < N; i++)
+        account[i] = 3 + (uint64_t)i % 3;
+    if (!st && !(st = poa_shares_make(&sh, score, account, N, &e)))
+        poa_shares_clear(&sh);
+    return st;
+}
+
+static enum loam_status whole_text(void) {
+    struct poa_bm25 *b;
+    struct poa_spans *s;
+    struct poa_span *found = NULL;
+    int64_t score[2];
+    size_t n;
+    uint32_t token[3] = {1, 2, 3};
+    enum loam_status st = poa_bm25_new(&b, &e);
+    if (st)
+        return st;
+    for (int i = 0; !st && i < 2; i++)
+        st = poa_bm25_add(b, "one two three", 13, &e);
+    if (!st)
+        st = poa_bm25_score(b, score, "two", 3, &e);
+    poa_bm25_free(b);
+    if (st || (st = poa_spans_new(&s, &e)))
+        return st;
+    for (int i = 0; !st && i < 2; i++)
+        st = poa_spans_add(s, token, 3, &e);
+    if (!st && !(st = poa_spans_index(s, &e)) && !(st = poa_spans_find(s, &found, &n, score, token, 3, 2, 9, &e)))
+        mem_free(found);
+    poa_spans_free(s);
+    return st;
+}
+
+static void without_memory(void **state) {
+    (void)state;
+    struct lm_lora t[L];
+    struct lm_adapter a = fake_adapter(t);
+    struct poa_plan p;
+    struct gpu *gpu;
+    struct poa_store s;
+    struct poa_check c;
+    OK(poa_plan_make(&p, &a, N, 1, 0, true, zeros, &e));
+    p.k = 8;
+    OK(gpu_open(&gpu, &(struct gpu_config){NULL, 1}, &e));
+    EACH_ALLOCATION(whole_build(&p, gpu, in("memory")), (void)0);
+    EACH_ALLOCATION(poa_store_open(&s, path, true, &e), (void)0);
+    EACH_ALLOCATION(whole_query(&p, gpu, &s), (void)0);
+    EACH_ALLOCATION(poa_check_tensor(&s, 1, gpu, &e), (void)0);
+    EACH_ALLOCATION(poa_check_init(&c, &s, gpu, NULL, 0, &e), poa_check_clear(&c));
+    EACH_ALLOCATION(whole_text(), (void)0);
+    poa_store_close(&s);
+    gpu_close(gpu);
+}
+
 static void shares(void **state) {
     (void)state;
     struct poa_shares s;
@@ -814,7 +901,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(plans),  cmocka_unit_test(projection), cmocka_unit_test(exponents), cmocka_unit_test(stores),
         cmocka_unit_test(checks), cmocka_unit_test(scores), cmocka_unit_test(shares),     cmocka_unit_test(bm25),      cmocka_unit_test(spans),
-        cmocka_unit_test(traces), cmocka_unit_test(lds),
+        cmocka_unit_test(traces), cmocka_unit_test(lds),    cmocka_unit_test(without_memory),
     };
     return cmocka_run_group_tests_name("poa", tests, make_dir, remove_dir);
 }

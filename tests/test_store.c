@@ -342,8 +342,50 @@ static void blobs(void **state) {
     buf_clear(&out);
 }
 
+static enum loam_status one_batch(struct store *s) {
+    struct store_batch *b;
+    enum loam_status st = store_batch_new(&b, &e);
+    if (st)
+        return st;
+    if ((st = store_batch_put(b, TABLE_FLOW, "k", 1, path, 100, &e))) {
+        store_batch_free(b);
+        return st;
+    }
+    return store_commit(s, b, &e);
+}
+
+static void without_memory(void **state) {
+    (void)state;
+    struct store *s;
+    struct blobs *b;
+    struct hash32 h;
+    struct buf v = BUF_INIT(1 << 20);
+    char file[128];
+    EACH_ALLOCATION(store_open(&s, in("memory"), &e), (void)0);
+    EACH_ALLOCATION(one_batch(s), (void)0);
+    EACH_ALLOCATION(store_put(s, TABLE_FLOW, "k2", 2, path, 100, &e), (void)0);
+    EACH_ALLOCATION((buf_clear(&v), store_get(s, TABLE_FLOW, "k", 1, &v, &e)), (void)0);
+    int done = 0;
+    struct store_batch *later;
+    OK(store_batch_new(&later, &e));
+    mem_fail_after(1);
+    FAILS(LOAM_ENOMEM, store_commit_later(s, later, counted, &done, &e));
+    mem_fail_after(0);
+    store_close(s);
+    assert_int_equal(done, 0);
+    EACH_ALLOCATION(blobs_open(&b, in("memory-blobs"), &e), (void)0);
+    EACH_ALLOCATION(blob_put(b, &h, "abc", 3, &e), (void)0);
+    EACH_ALLOCATION((buf_clear(&v), blob_get(b, &h, &v, &e)), (void)0);
+    char *p = blob_path(b, &h);
+    snprintf(file, sizeof file, "%s", p);
+    mem_free(p);
+    EACH_ALLOCATION(blob_put_file(b, &h, file, &e), (void)0);
+    blobs_close(b);
+    buf_clear(&v);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {cmocka_unit_test(tables), cmocka_unit_test(del_many), cmocka_unit_test(threads),
-                                       cmocka_unit_test(killed), cmocka_unit_test(blobs)};
+                                       cmocka_unit_test(killed), cmocka_unit_test(blobs), cmocka_unit_test(without_memory)};
     return cmocka_run_group_tests_name("store", tests, make_dir, remove_dir);
 }

@@ -2,6 +2,7 @@
 
 #include "base/entropy.h"
 #include "base/mem.h"
+#include "flow/ledger.h"
 #include "net/chain.h"
 #include "node/chain.h"
 #include "node/job.h"
@@ -162,24 +163,11 @@ enum loam_status st_expiry(struct node *n, uint64_t seconds, uint64_t *out, stru
 enum loam_status fsend(struct flow *f, struct outbox_result *out, const struct fcall *c, const struct abi_value *items, size_t n,
                        struct err *err) {
     char sig[SIG_TEXT_MAX], key[OUTBOX_KEY_MAX];
-    size_t at = 0;
-    int next = 0;
     struct addr20 to;
     struct buf data = BUF_INIT(OUTBOX_DATA_MAX);
     enum loam_status s;
     memset(out, 0, sizeof *out);
-    for (const char *p = c->sig; *p;) {
-        if (p[0] == '%' && p[1] == 'T') {
-            LOAM_ASSERT(next < c->id_count);
-            st_types(sig + at, sizeof sig - at, c->ids[next++]);
-            at += strlen(sig + at);
-            p += 2;
-        } else {
-            LOAM_ASSERT(at + 1 < sizeof sig);
-            sig[at++] = *p++;
-        }
-    }
-    sig[at] = 0;
+    sig_expand(sig, c->sig, c->ids, c->id_count);
     int k = snprintf(key, sizeof key, "%s/%s", f->name, c->step);
     if (k < 0 || (size_t)k >= sizeof key)
         return err_set(err, LOAM_ELIMIT, "flow name %s is too long", f->name);

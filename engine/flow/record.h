@@ -1,0 +1,40 @@
+/* record: answers and their attribution as one batch on the chain.
+ *
+ * Table BATCH, key = batch (u64 be): {batch, poster, key, statement:{…}, statement_hash, signature, data_hash, trace_root, trace_salt,
+ *   answers:[ids], vouchers:[…], fault|absent, tx, block}; trace_root and trace_salt stay in the poster's node until openTrace.
+ * Table PAYOUT, key = poster (u64 be): {batch, root, lines:[{account, cumulative}]}: the last settled table (settle writes it). */
+#ifndef LOAM_FLOW_RECORD_H
+#define LOAM_FLOW_RECORD_H
+
+#include "base/u256.h"
+#include "flow/batchdoc.h"
+
+enum record_fault {
+    FAULT_NONE,
+    FAULT_MOVE_WEI, /* one wei moved between two contributors: only re-execution shows it */
+    FAULT_BAD_SUM,  /* a payout line too large: two neighbours show it to the contract */
+};
+
+struct flow_record {
+    const uint64_t *answers; /* ids of ask */
+    size_t count;
+    const char *key;   /* server and poster */
+    const char *payer; /* NULL: the same key, out of its own escrow */
+    struct u256 fee;   /* wei a call */
+    struct u256 bond;  /* at least the contract's minimum */
+    enum record_fault fault; /* development chain only: LOAM_EPERM elsewhere */
+};
+/* Signs Requests, Voucher, Inferences, Attributions and the Batch; deposits what the payer's escrow lacks; posts with the bond.
+ * *out: {batch, poster, calls, fee_wei, bond_wei, payouts:[{account, wei}], tx, block, new:bool}. Answers that are in a batch which
+ * was not voided or slashed are not recorded twice: that batch is the result ("new": false). */
+enum loam_status flow_record(struct flow *f, json_t **out, const struct flow_record *q, struct err *err) LOAM_MUST_USE;
+
+/* keccak of the sampler object as stored in answers: Request.samplerHash. */
+enum loam_status sampler_hash(struct hash32 *out, const json_t *sampler, struct err *err) LOAM_MUST_USE;
+/* "end" to its number in Inference (lm/generate.h); 0 where unknown. */
+unsigned stop_number(const char *name);
+/* The last settled table of a poster, as this node knows it; checked against the contract's root. LOAM_ESTATE if it is not known. */
+enum loam_status settled_table(struct flow *f, struct payouts *out, uint64_t poster, struct err *err) LOAM_MUST_USE;
+json_t *payout_lines(const struct payouts *p, bool prefix); /* [{account, cumulative(, prefix)}] */
+
+#endif

@@ -1,0 +1,455 @@
+#include "flow/validate.h"
+
+#include "base/clock.h"
+#include "base/entropy.h"
+#include "base/mem.h"
+#include "flow/ask.h"
+#include "flow/batchdoc.h"
+#include "flow/fetch.h"
+#include "flow/ledger.h"
+#include "flow/record.h"
+#include "flow/train.h"
+#include "node/chain.h"
+#include "node/job.h"
+#include "node/sched.h"
+#include "node/topic.h"
+#include "record/tree.h"
+
+#include "base/banned.h"
+
+/* What was found. A message in reason and LOAM_EVERIFY mean "invalid"; every other failure is this node's own and gives no verdict. */
+struct finding {
+    unsigned verdict;
+    char reason[ERR_TEXT_MAX];
+    enum batch_lie lie;
+    uint64_t at;
+    struct hash32 trace_root;
+};
+
+/* ---- signatures ---- */
+
+static enum loam_status check_signatures(struct flow *f, const struct batch_doc *d, struct err *err) {
+    struct account_info a;
+    enum loam_status s;
+    for (size_t i = 0; i < d->calls; i++) {
+        const struct call *c = &d->call[i];
+        struct hash32 h;
+        if ((s = account_read(f->node, &a, c->request.payer, err)))
+            return s;
+        if ((s = st_check(f->node, &a.signing, "Ledger", ST_Request, &c->request, &c->request_sig, err)))
+            return err_set(err, LOAM_EVERIFY, "call %zu: the request is not signed by account %llu", i, (unsigned long long)c->request.payer);
+        if ((s = sampler_hash(&h, c->sampler, err)) || !hash_eq(&h, &c->request.sampler_hash))
+            return err_set(err, LOAM_EVERIFY, "call %zu: the sampler is not the one that was asked for", i);
+    }
+    return LOAM_OK;
+}
+
+/* ---- execution ---- */
+
+static void yield_turn(void *ctx) { /* an answer for a user may go first */
+    struct flow *f = ctx;
+    /* Without a job to cancel it the turn always comes back. */
+    if (sched_wanted(f->node->sched) && sched_yield_turn(f->node->sched, NULL, NULL))
+        loam_abort(__FILE__, __LINE__, "a compute turn was lost");
+}
+
+static bool stop_asked(void *ctx) {
+    struct flow *f = ctx;
+    return f->job && job_cancelled(f->job);
+}
+
+static enum loam_status run_inference(struct flow *f, const struct call *c, const char *model, size_t i, struct lm_ids *prompt, struct err *err) {
+    struct flow_model *m = NULL;
+    struct lm_answer a = {0};
+    struct flow_ask q;
+    enum loam_status s;
+    memset(&q, 0, sizeof q);
+    q.model = model;
+    q.messages = c->messages;
+    q.act = strcmp(c->inference.act, lm_act_name(LM_ACT_F32)) ? LM_ACT_Q8 : LM_ACT_F32;
+    if (strcmp(c->inference.act, lm_act_name(q.act)) != 0 || strcmp(c->inference.arithmetic, LM_ARITHMETIC) != 0)
+        return err_set(err, LOAM_EVERIFY, "call %zu: arithmetic %.32s, activations %.32s are not known", i, c->inference.arithmetic, c->inference.act);
+    TRY(flow_sampler_read(&q, c->sampler, err));
+    q.seeded = true;
+    memcpy(q.sampler.seed, c->inference.seed.b, 32);
+    TRY(flow_model_get(&m, f->node, model, err));
+    TRY(flow_ask_run(&a, prompt, f->node, m, &q, NULL, yield_turn, f, err));
+    if (c->inference.tokens_in != prompt->n) {
+        s = err_set(err, LOAM_EVERIFY, "call %zu: the prompt has %zu tokens, not %u", i, (size_t)prompt->n, c->inference.tokens_in);
+        goto out;
+    }
+    if ((s = poa_compare("tokens", POA_U32, a.ids.ids, a.ids.n, c->ids, c->id_count, err))) {
+        s = err_prefix(err, s == LOAM_ENOMEM ? s : LOAM_EVERIFY, "call %zu", i);
+        goto out;
+    }
+    if (a.stop != (enum lm_stop)c->inference.stop_reason)
+        s = err_set(err, LOAM_EVERIFY, "call %zu: it stops by \"%s\", which is not what was posted", i, lm_stop_name(a.stop));
+out:
+    lm_answer_clear(&a);
+    flow_model_put(m);
+    return s;
+}
+
+static enum loam_status run_attribution(struct flow *f, const struct call *c, const struct flow_tuned *t, size_t i, const struct lm_ids *prompt,
+                                        struct poa_trace *trace, struct err *err) {
+    struct tuned_scores sc = {0};
+    struct hash32 h = poa_parameters_hash(POA_FISHER, t->t->stores, t->t->checkpoints);
+    enum loam_status s;
+    if (strcmp(c->attribution.method, poa_method_name(POA_FISHER)) != 0 || !hash_eq(&h, &c->attribution.parameters_hash))
+        return err_set(err, LOAM_EVERIFY, "call %zu: attributed by another method or with other parameters than the model's", i);
+    TRY(tuned_attribute(&sc, t->t, t->gpu, prompt->ids, (uint32_t)prompt->n, c->ids, (uint32_t)c->id_count, "", 1u << POA_FISHER, stop_asked, f, err));
+    if ((s = poa_compare("scores", POA_I64, sc.score[POA_FISHER], sc.rows, c->score, c->rows, err))) {
+        s = err_prefix(err, s == LOAM_ENOMEM ? s : LOAM_EVERIFY, "call %zu", i);
+        goto out;
+    }
+    s = call_trace(trace, i, c->ids, c->id_count, sc.query, t->t->checkpoints, sc.score[POA_FISHER], sc.rows, err);
+out:
+    tuned_scores_clear(&sc);
+    return s;
+}
+
+/* The gradient stores are those that the Training statement committed to. */
+static enum loam_status check_stores(struct flow *f, const struct flow_tuned *t, uint64_t model, struct err *err) {
+    struct st_training st;
+    struct hash32 rows, damping;
+    json_t *json = NULL;
+    enum loam_status s;
+    TRY(training_read(f, &st, &json, NULL, model, err));
+    TRY(poa_rows_root(&rows, t->t->stores, t->t->checkpoints, err));
+    damping = poa_damping_root(t->t->stores, t->t->checkpoints);
+    if (!hash_eq(&rows, &st.rows_root) || !hash_eq(&damping, &st.damping_root))
+        s = err_set(err, LOAM_EVERIFY, "the gradient stores of model %llu are not those of its Training statement", (unsigned long long)model);
+out:
+    json_decref(json);
+    return s;
+}
+
+static enum loam_status execute(struct flow *f, const struct batch_doc *d, const char *peer, struct hash32 *root, struct err *err) {
+    struct poa_trace trace;
+    bool turn = false;
+    enum loam_status s = LOAM_OK;
+    poa_trace_init(&trace);
+    /* Model by model, so that each is opened once; the trace stands in order of calls all the same. */
+    struct poa_trace *part = mem_zarray(d->calls, sizeof *part);
+    if (!part)
+        return err_set(err, LOAM_ENOMEM, "no memory for %zu calls", d->calls);
+    for (size_t m = 0; m < d->models && !s; m++) {
+        struct flow_tuned t = {0};
+        char name[FLOW_MODEL_NAME_MAX] = "";
+        if ((s = fetch_model(f, name, peer, &d->manifest[m], err)) || (s = flow_tuned_open(&t, f->node, name, true, err)))
+            break;
+        s = check_stores(f, &t, d->manifest[m].model, err);
+        for (size_t i = 0; i < d->calls && !s; i++) {
+            struct lm_ids prompt = {0};
+            if (d->call[i].manifest != &d->manifest[m])
+                continue;
+            flow_progress(f, i, d->calls, "executing call %zu of %zu again", i + 1, d->calls);
+            if ((s = flow_check(f, err)) || (s = sched_enter(f->node->sched, SCHED_VALIDATE, f->job, err)))
+                break;
+            turn = true;
+            s = run_inference(f, &d->call[i], name, i, &prompt, err);
+            if (!s)
+                s = run_attribution(f, &d->call[i], &t, i, &prompt, &part[i], err);
+            sched_leave(f->node->sched);
+            turn = false;
+            lm_ids_clear(&prompt);
+        }
+        flow_tuned_close(&t);
+    }
+    for (size_t i = 0; i < d->calls && !s; i++)
+        for (size_t k = 0; k < part[i].count && !s; k++)
+            s = poa_trace_add_hash(&trace, &part[i].entry[k].hash, part[i].entry[k].elements, err, "%s", part[i].entry[k].name);
+    if (!s)
+        *root = poa_trace_root(&trace);
+    if (turn)
+        sched_leave(f->node->sched);
+    for (size_t i = 0; i < d->calls; i++)
+        poa_trace_clear(&part[i]);
+    mem_free(part);
+    poa_trace_clear(&trace);
+    return s;
+}
+
+/* ---- finding ---- */
+
+static json_t *finding_json(const struct finding *x, const struct hash32 *salt) {
+    return json_pack("{s:I s:s s:i s:I s:o* s:o*}", "verdict", (json_int_t)x->verdict, "reason", x->reason, "lie", (int)x->lie, "at", (json_int_t)x->at,
+                     "trace_root", json_hash(&x->trace_root), "salt", json_hash(salt));
+}
+
+static enum loam_status examine(struct flow *f, struct finding *x, struct batch_doc *d, const struct st_batch *b, const char *peer, struct err *err) {
+    struct err e = {0};
+    enum loam_status s;
+    memset(x, 0, sizeof *x);
+    x->verdict = VERDICT_VALID;
+    s = batch_doc_check(&x->lie, &x->at, d, b, &e);
+    if (!s)
+        s = check_signatures(f, d, &e);
+    if (!s)
+        s = execute(f, d, peer, &x->trace_root, &e);
+    if (s == LOAM_EVERIFY) {
+        x->verdict = VERDICT_INVALID;
+        snprintf(x->reason, sizeof x->reason, "%s", e.text);
+        return LOAM_OK;
+    }
+    if (s && err)
+        *err = e;
+    return s;
+}
+
+/* Bytes that cannot be had give no verdict (a leaf can be demanded on the chain); bytes that are no batch are a false one. */
+static enum loam_status get_document(struct flow *f, struct batch_doc *d, const struct st_batch *b, const char *peer, struct finding *x,
+                                     struct err *err) {
+    struct fetcher from = {f, peer};
+    struct err e = {0};
+    json_t *json = NULL;
+    enum loam_status s;
+    memset(d, 0, sizeof *d);
+    if ((s = fetch_blob(f, peer, &b->data_hash, err)))
+        return s;
+    s = json_blob_get(f->node, &json, &b->data_hash, &e);
+    if (!s)
+        s = batch_doc_read(d, json, fetch_bytes, &from, &e);
+    if (s == LOAM_EPARSE || s == LOAM_EVERSION || s == LOAM_ELIMIT || s == LOAM_ERANGE) {
+        x->verdict = VERDICT_INVALID;
+        snprintf(x->reason, sizeof x->reason, "the published bytes are no batch: %s", e.text);
+        return LOAM_OK;
+    }
+    if (s && err)
+        *err = e;
+    return s;
+}
+
+/* ---- proofs to the contract ---- */
+
+static struct abi_value leaf_abi(struct abi_value it[4], const struct payout *p) {
+    it[0] = abi_u64(p->index);
+    it[1] = abi_u64(p->account);
+    it[2] = abi_u256(p->prefix);
+    it[3] = abi_u256(p->cumulative);
+    return abi_tuple(it, 4);
+}
+
+static enum loam_status prove_leaf(struct abi_value *list, struct abi_value it[TREE_PROOF_MAX], struct tree_proof *p, const struct payouts *t, uint64_t at,
+                                   struct err *err) {
+    struct tree tree;
+    enum loam_status s = LOAM_OK;
+    tree_init(&tree);
+    for (size_t i = 0; i < t->count && !s; i++) {
+        uint8_t leaf[PAYOUT_LEAF_BYTES];
+        payout_leaf(leaf, &t->line[i]);
+        s = tree_add(&tree, leaf, sizeof leaf, err);
+    }
+    if (!s)
+        s = tree_prove(p, &tree, at, err);
+    for (uint32_t i = 0; !s && i < p->count; i++)
+        it[i] = abi_b32(&p->sibling[i]);
+    if (!s)
+        *list = abi_array(it, p->count);
+    tree_clear(&tree);
+    return s;
+}
+
+#define LEAF "(uint64,uint64,uint256,uint256)"
+
+static enum loam_status prove(struct flow *f, const struct finding *x, uint64_t batch, const struct st_batch *b, const struct batch_doc *d, const char *key,
+                              struct err *err) {
+    struct outbox_result res = {0};
+    struct abi_value bi[ST_FIELDS_MAX], l0[4], l1[4], p0[TREE_PROOF_MAX], p1[TREE_PROOF_MAX], a0, a1;
+    struct tree_proof t0, t1;
+    enum loam_status s;
+    TRY(prove_leaf(&a0, p0, &t0, &d->payouts, x->at, err));
+    if (x->lie == LIE_SUM) {
+        struct fcall c = {.step = "prove", .from = key, .contract = "Disputes",
+                          .sig = "proveSum(uint64,%T,uint64," LEAF ",bytes32[]," LEAF ",bytes32[])", .ids = {ST_Batch}, .id_count = 1,
+                          .what = "proof of a false sum"};
+        TRY(prove_leaf(&a1, p1, &t1, &d->payouts, x->at + 1, err));
+        s = fsend(f, &res, &c,
+                  ABI(abi_u64(batch), st_abi(bi, ST_Batch, b), abi_u64(x->at), leaf_abi(l0, &d->payouts.line[x->at]), a0,
+                      leaf_abi(l1, &d->payouts.line[x->at + 1]), a1),
+                  err);
+    } else {
+        struct fcall c = {.step = "prove", .from = key, .contract = "Disputes", .sig = "proveEnd(uint64,%T,uint64," LEAF ",bytes32[])",
+                          .ids = {ST_Batch}, .id_count = 1, .what = "proof of a false total"};
+        s = fsend(f, &res, &c, ABI(abi_u64(batch), st_abi(bi, ST_Batch, b), abi_u64(x->at), leaf_abi(l0, &d->payouts.line[x->at]), a0), err);
+    }
+out:
+    outbox_result_clear(&res);
+    return s;
+}
+
+/* ---- the flow ---- */
+
+static void tell(struct flow *f, uint64_t batch, uint64_t poster, const char *stage, size_t calls) {
+    json_t *t = topic_get(f->node, "validator"), *q, *v;
+    size_t i;
+    if (!t)
+        t = json_object();
+    q = json_object_get(t, "queue");
+    if (!json_is_array(q)) {
+        q = json_array();
+        json_object_set_new(t, "queue", q);
+    }
+    json_array_foreach(q, i, v)
+        if ((uint64_t)json_integer_value(json_object_get(v, "batch")) == batch) {
+            json_array_remove(q, i);
+            break;
+        }
+    if (strcmp(stage, "final") != 0)
+        json_array_append_new(q, json_pack("{s:I s:I s:s s:I}", "batch", (json_int_t)batch, "poster", (json_int_t)poster, "stage", stage, "calls", (json_int_t)calls));
+    topic_set(f->node, "validator", t);
+}
+
+static void tell_verdict(struct flow *f, uint64_t batch, uint64_t poster, const struct finding *x, const char *outcome) {
+    json_t *t = topic_get(f->node, "validator"), *list;
+    if (!t)
+        t = json_object();
+    list = json_object_get(t, "verdicts");
+    if (!json_is_array(list)) {
+        list = json_array();
+        json_object_set_new(t, "verdicts", list);
+    }
+    json_array_insert_new(list, 0,
+                          json_pack("{s:I s:I s:s s:s s:s? s:I}", "batch", (json_int_t)batch, "poster", (json_int_t)poster, "verdict",
+                                    x->verdict == VERDICT_VALID ? "valid" : "invalid", "reason", x->reason, "outcome", outcome, "time_ms",
+                                    (json_int_t)clock_unix_ms()));
+    while (json_array_size(list) > 50)
+        json_array_remove(list, json_array_size(list) - 1);
+    topic_set(f->node, "validator", t);
+}
+
+/* Draws where nobody has. Somebody else's draw in the same moment is as good. */
+static enum loam_status ensure_drawn(struct flow *f, struct entry *e, const char *key, struct err *err) {
+    struct outbox_result res = {0};
+    enum loam_status s;
+    for (int i = 0; e->state == BATCH_POSTED && i < 8; i++) {
+        char step[32];
+        if ((s = fwait_block(f, e->draw_block, err)) || (s = entry_read(f->node, e, e->id, err)) || e->state != BATCH_POSTED)
+            return s;
+        snprintf(step, sizeof step, "draw-%llu", (unsigned long long)e->draw_block); /* a missed block gives another one */
+        struct fcall c = {.step = step, .from = key, .contract = "Ledger", .sig = "draw(uint64)", .what = "draw of a committee"};
+        s = fsend(f, &res, &c, ABI(abi_u64(e->id)), err);
+        outbox_result_clear(&res);
+        if (s && s != LOAM_EREVERT)
+            return s;
+        enum loam_status r = entry_read(f->node, e, e->id, err);
+        if (r)
+            return r;
+        if (s && e->state == BATCH_POSTED)
+            return s;
+    }
+    return LOAM_OK;
+}
+
+enum loam_status flow_validate(struct flow *f, json_t **out, uint64_t batch, const char *key, const char *peer, struct err *err) {
+    struct entry e;
+    struct seat seat = {0};
+    struct st_batch b;
+    struct batch_doc d = {0};
+    struct finding x = {0};
+    struct hash32 salt, commitment;
+    struct outbox_result res = {0};
+    json_t *bjson = NULL, *step = NULL, *rec = NULL;
+    uint64_t account, now, began = clock_mono_us(), n;
+    bool proven = false;
+    enum loam_status s;
+    *out = NULL;
+    TRY(account_of_key(f->node, &account, key, err));
+    TRY(entry_read(f->node, &e, batch, err));
+    TRY(posted_read(f, &b, &bjson, NULL, &e, err));
+    s = flow_step_get(f, "finding", &step, err);
+    if (s && s != LOAM_ENOTFOUND)
+        goto out;
+    if (s == LOAM_ENOTFOUND && e.state != BATCH_POSTED && e.state != BATCH_DRAWN) {
+        s = err_set(err, LOAM_ESTATE, "batch %llu is %s already", (unsigned long long)batch, batch_state_name(e.state));
+        goto out;
+    }
+    TRY(flow_unlock(f, key, err));
+    tell(f, batch, e.poster, "fetching", b.call_count);
+    TRY(get_document(f, &d, &b, peer, &x, err));
+    if (!step) {
+        tell(f, batch, e.poster, "executing", d.calls);
+        if (!x.verdict)
+            TRY(examine(f, &x, &d, &b, peer, err));
+        TRY(entropy_fill(salt.b, sizeof salt.b, err));
+        if (!(step = finding_json(&x, &salt))) {
+            s = err_set(err, LOAM_ENOMEM, "no memory");
+            goto out;
+        }
+        TRY(flow_step_put(f, "finding", step, err));
+    } else {
+        const char *reason;
+        TRY(jget_u64(&n, step, "verdict", err));
+        x.verdict = (unsigned)n;
+        TRY(jget_str(&reason, step, "reason", err));
+        snprintf(x.reason, sizeof x.reason, "%s", reason);
+        TRY(jget_u64(&n, step, "lie", err));
+        x.lie = (enum batch_lie)n;
+        TRY(jget_u64(&x.at, step, "at", err));
+        TRY(jget_hash(&x.trace_root, step, "trace_root", err));
+        TRY(jget_hash(&salt, step, "salt", err));
+    }
+    flow_note(f, "batch %llu of account %llu: %s%s%s", (unsigned long long)batch, (unsigned long long)e.poster,
+              x.verdict == VERDICT_VALID ? "valid" : "invalid", *x.reason ? ": " : "", x.reason);
+    if (x.lie == LIE_SUM || x.lie == LIE_END) {
+        TRY(entry_read(f->node, &e, batch, err));
+        if (e.state == BATCH_POSTED || e.state == BATCH_DRAWN || e.state == BATCH_SLASHED) {
+            s = prove(f, &x, batch, &b, &d, key, err);
+            enum loam_status r = entry_read(f->node, &e, batch, s ? NULL : err);
+            if (s && e.state != BATCH_SLASHED)
+                goto out;
+            TRY(r);
+            proven = true;
+        }
+    } else {
+        TRY(ensure_drawn(f, &e, key, err));
+        TRY(seat_read(f->node, &seat, batch, account, err));
+        if (!u256_is_zero(seat.weight) && e.state == BATCH_DRAWN) {
+            struct addr20 ledger;
+            struct sig65 sig;
+            struct abi_value ai[ST_FIELDS_MAX];
+            struct st_attestation a = {.validator = account, .batch = batch, .verdict = (uint8_t)x.verdict, .trace_root = x.trace_root, .salt = salt};
+            TRY(node_chain_contract(f->node, "Ledger", &ledger, err));
+            commitment = commit_verdict(node_chain_id(f->node), &ledger, &a);
+            struct fcall commit = {.step = "commit", .from = key, .contract = "Ledger", .sig = "commitVerdict(uint64,uint64,bytes32)",
+                                   .what = "commitment of a verdict"};
+            TRY(fsend(f, &res, &commit, ABI(abi_u64(batch), abi_u64(account), abi_b32(&commitment)), err));
+            outbox_result_clear(&res);
+            memset(&res, 0, sizeof res);
+            tell(f, batch, e.poster, "committed", d.calls);
+            for (;;) { /* until nobody can commit any more: only then is it safe to show it */
+                TRY(entry_read(f->node, &e, batch, err));
+                TRY(fhead(f->node, NULL, &now, err));
+                if (e.state != BATCH_DRAWN || entry_commits_closed(&e, now))
+                    break;
+                flow_progress(f, e.committed, e.drawn, "waiting for the other validators' commitments");
+                TRY(flow_sleep(f, 500, err));
+            }
+            TRY(st_sign(f->node, &sig, NULL, key, "Ledger", ST_Attestation, &a, err));
+            struct fcall reveal = {.step = "reveal", .from = key, .contract = "Ledger", .sig = "reveal(%T,bytes,string)", .ids = {ST_Attestation},
+                                   .id_count = 1, .what = "reveal of a verdict"};
+            TRY(fsend(f, &res, &reveal, ABI(st_abi(ai, ST_Attestation, &a), abi_bytes(sig.b, 65), abi_str(x.reason)), err));
+            tell(f, batch, e.poster, "revealed", d.calls);
+        }
+        TRY(entry_read(f->node, &e, batch, err));
+    }
+    rec = json_pack("{s:I s:I s:b s:s s:s s:s s:o* s:b s:I s:f}", "batch", (json_int_t)batch, "poster", (json_int_t)e.poster, "drawn",
+                    !u256_is_zero(seat.weight), "verdict", x.verdict == VERDICT_VALID ? "valid" : "invalid", "reason", x.reason, "state",
+                    batch_state_name(e.state), "trace_root", json_hash(&x.trace_root), "proven", proven, "calls", (json_int_t)d.calls, "seconds",
+                    (double)(clock_mono_us() - began) * 1e-6);
+    if (!rec) {
+        s = err_set(err, LOAM_ENOMEM, "no memory");
+        goto out;
+    }
+    TRY(record_put_u64(f->node, TABLE_VALIDATION, batch, rec, err));
+    tell(f, batch, e.poster, "final", d.calls);
+    tell_verdict(f, batch, e.poster, &x, proven ? "slashed" : NULL);
+    *out = json_incref(rec);
+out:
+    outbox_result_clear(&res);
+    batch_doc_clear(&d);
+    json_decref(bjson);
+    json_decref(step);
+    json_decref(rec);
+    return s;
+}

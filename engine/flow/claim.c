@@ -73,7 +73,7 @@ enum loam_status flow_claim(struct flow *f, json_t **out, uint64_t poster, uint6
     struct outbox_result res = {0};
     struct u256 paid, due;
     struct addr20 relay_addr;
-    char step[128], hex[HASH_HEX_MAX];
+    char step[128];
     uint64_t batch = 0;
     const struct payout *l;
     json_t *sent = NULL;
@@ -119,7 +119,6 @@ enum loam_status flow_claim(struct flow *f, json_t **out, uint64_t poster, uint6
     TRY(claims_prove(&proof, &claims, l->index, err));
     for (uint32_t i = 0; i < proof.count; i++)
         it[i] = abi_b32(&proof.sibling[i]);
-    (void)hex;
     char send[160];
     snprintf(send, sizeof send, "%s-send", step);
     struct fcall c = {.step = send, .from = relay, .contract = "Rewards", .sig = "claim(uint64,uint64,uint64,uint256,uint256,bytes32[])", .what = "claim"};

@@ -33,7 +33,7 @@
  *    floor, shares:[{account, net, share_ppm}], net_root, share_root, burnt_ppm,
  *    rows:[{rank, row, account, score, share_ppm}] (best 32), methods:{fisher, gradot, tracin, bm25: [{row, rank, score}]},
  *    spans:[{from, to, row, account, tokens}], elapsed_ms,
- *    queries:["0x hash of the answer's int8 gradients" for each checkpoint, tuned_scores.query]: part of the batch's trace,
+ *    gradients:["0x hash of the answer's int8 gradients" for each checkpoint, tuned_scores.query]: part of the batch's trace,
  *    which record commits to before validators are drawn}
  *
  * CONTRIBUTION, ROW: contribute.h (contribution_list and contribution_rows give train its rows).

@@ -237,7 +237,7 @@ static enum loam_status make_call(struct flow *f, struct batch_doc *d, struct ca
     TRY(jget_hash(&c->attribution.parameters_hash, att, "parameters_hash", err));
     TRY(call_derive(c, err));
 
-    TRY(jget_array(&queries, att, "queries", err));
+    TRY(jget_array(&queries, att, "gradients", err));
     if (json_array_size(queries) > POA_CHECKPOINTS_MAX) {
         s = err_set(err, LOAM_EPARSE, "an attribution with %zu checkpoints", json_array_size(queries));
         goto out;

@@ -1,0 +1,201 @@
+#!/bin/sh
+# The one thread on the tiny model: the nine steps, from a contributed row to a paid contributor and back, by `loam WORDS…` alone.
+# Two nodes (server and validator) with folders, keys and processes of their own, on a development chain of this test's own.
+# Skips with a line where anvil or node.js is missing. LOAM=program, LOAM_THREAD_DIR=folder kept afterwards, LOAM_MODEL=gguf.
+set -u
+srcdir=$(cd "${srcdir:-.}" && pwd)
+builddir=$(cd "${builddir:-.}" && pwd)
+LOAM=${LOAM:-$builddir/loam}
+devnet=$srcdir/contrib/devnet/devnet
+model=${LOAM_MODEL:-$srcdir/contrib/models/tiny.gguf}
+epochs=${LOAM_EPOCHS:-4}
+
+fail() { echo "FAIL thread: $*" >&2; exit 1; }
+skip() { echo "SKIP thread: $*"; exit 77; }
+command -v jq >/dev/null 2>&1 || command -v python3 >/dev/null 2>&1 || skip "neither jq nor python3 to read results"
+set -- "$srcdir"/contrib/contracts/node_modules/@foundry-rs/anvil-*/bin/anvil
+[ -n "${ANVIL:-}" ] || [ -x "$1" ] || command -v anvil >/dev/null 2>&1 || skip "anvil is missing: contrib/contracts/check install"
+[ -f "$model" ] || skip "no model at $model"
+command -v curl >/dev/null 2>&1 || skip "curl is missing"
+
+keep=${LOAM_THREAD_DIR:-}
+dir=${keep:-$(mktemp -d /tmp/loam-thread.XXXXXX)}
+rm -rf "$dir" && mkdir -p "$dir" || fail "cannot make $dir"
+port=$((20000 + $$ % 20000))
+printf 'thread' >"$dir/password"
+A="$LOAM --data $dir/a --password-file $dir/password --yes"
+V="$LOAM --data $dir/v --password-file $dir/password --yes"
+cleanup() {
+    $A stop >/dev/null 2>&1
+    $V stop >/dev/null 2>&1
+    "$devnet" stop "$dir/chain" >/dev/null 2>&1
+    [ -n "$keep" ] || rm -rf "$dir"
+}
+trap cleanup EXIT
+trap 'exit 1' INT TERM
+
+step() { echo "== $*"; }
+# json FILE EXPRESSION: a field of a result, python's way: json f '["batch"]'
+json() { python3 -c 'import json,sys; v=json.load(open(sys.argv[1])); print(eval("v"+sys.argv[2]))' "$1" "$2"; }
+# run NAME COMMAND…: its JSON result in $dir/NAME.json
+run() {
+    name=$1
+    shift
+    "$@" --json >"$dir/$name.json" 2>"$dir/$name.err" || { cat "$dir/$name.err" >&2; cat "$dir/$name.json" >&2; fail "$name: $*"; }
+}
+refused() {
+    name=$1
+    shift
+    if "$@" --json >"$dir/$name.json" 2>"$dir/$name.err"; then fail "$name was not refused"; fi
+}
+equal() { [ "$1" = "$2" ] || fail "$3: $1 is not $2"; }
+
+step "1 chain"
+"$devnet" start "$dir/chain" --port $port --block-time 1 || fail "devnet"
+# anvil's first two published keys
+printf 'ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80' >"$dir/dev.key"
+printf '59c6995e998f97a5a0044966f0945389dc9e86dae88c7a8412f4603b6b78690d' >"$dir/val.key"
+start() { # NAME PORT
+    "$LOAM" --data "$dir/$1" --password-file "$dir/password" --set api.listen=127.0.0.1:$2 --set key.cost=light --set chain.poll=0.25 node \
+        >>"$dir/$1.log" 2>&1 &
+    n=0
+    until "$LOAM" --data "$dir/$1" node status >/dev/null 2>&1; do
+        n=$((n + 1))
+        [ $n -lt 100 ] || fail "node $1 does not answer (its log: $dir/$1.log)"
+        sleep 0.1
+    done
+}
+start a $((port + 1))
+start v $((port + 2))
+run use $A chain use http://127.0.0.1:$port
+run dev $A key import dev "$dir/dev.key"
+run deploy $A chain deploy --as dev
+equal "$(json "$dir/deploy.json" '["deployed"]')" True "deployed"
+run again $A chain deploy --as dev
+equal "$(json "$dir/again.json" '["deployed"]')" False "a second deployment"
+# The validator's folder takes the contracts' addresses from a copy of the chain's file, as a user would.
+$V stop >/dev/null 2>&1
+mkdir -p "$dir/v/chains" && cp "$dir"/a/chains/*.json "$dir/v/chains/" || fail "no chain file"
+start v $((port + 2))
+run vkey $V key import val "$dir/val.key"
+run vacc $V account register val
+val=$(json "$dir/vacc.json" '["account"]')
+run stake $V validator stake 2 --total --as val
+run stake2 $V validator stake 2 --total --as val
+equal "$(json "$dir/stake2.json" '["stake_wei"]')" 2000000000000000000 "stake"
+for k in alice bob carol server payer; do
+    run "key-$k" $A key new $k
+    run "acc-$k" $A account register $k --relay dev
+done
+for k in server payer; do
+    run "fund-$k" $A chain send "$(json "$dir/key-$k.json" '["address"]')" 20 --from dev
+done
+
+step "2 contribute"
+run net $A datanet create facts --as server
+net=$(json "$dir/net.json" '["datanet"]')
+for k in alice bob carol; do
+    run "con-$k" $A contribute "$srcdir/contrib/demo/$k.jsonl" --datanet "$net" --as $k --relay dev
+    run "con2-$k" $A contribute "$srcdir/contrib/demo/$k.jsonl" --datanet "$net" --as $k --relay dev
+    equal "$(json "$dir/con-$k.json" '["contribution"]')" "$(json "$dir/con2-$k.json" '["contribution"]')" "contributed again"
+done
+refused copy $A contribute "$srcdir/contrib/demo/alice.jsonl" --datanet "$net" --as bob --relay dev
+
+step "3 train"
+run base $A model add "$model" --name base
+run vbase $V model add "$model" --name base
+run train $A train facts --datanet "$net" --base base --as server --epochs "$epochs"
+run train2 $A train facts --datanet "$net" --base base --as server --epochs "$epochs"
+equal "$(json "$dir/train.json" '["adapter_hash"]')" "$(json "$dir/train2.json" '["adapter_hash"]')" "trained again"
+
+step "4 ask, 5 attribute"
+i=0
+python3 - "$srcdir/contrib/demo" <<'P' >"$dir/questions"
+import json, sys
+for who in ("alice", "bob", "carol"):
+    rows = [json.loads(l) for l in open(f"{sys.argv[1]}/{who}.jsonl")]
+    for r in rows[:2]:
+        print(r.get("question") or r.get("prompt") or r["messages"][0]["content"])
+P
+while read -r q; do
+    i=$((i + 1))
+    run "ask$i" $A ask "$q" --model facts --max-tokens 24
+    run "att$i" $A attribute "$(json "$dir/ask$i.json" '["id"]')"
+done <"$dir/questions"
+id() { json "$dir/ask$1.json" '["id"]'; }
+peer=http://127.0.0.1:$((port + 1))
+
+step "6 record"
+run rec1 $A record "$(id 1)" "$(id 2)" "$(id 3)" --as server --payer payer --fee 1
+b1=$(json "$dir/rec1.json" '["batch"]')
+run rec1b $A record "$(id 1)" "$(id 2)" "$(id 3)" --as server --payer payer --fee 1
+equal "$(json "$dir/rec1b.json" '["batch"]')" "$b1" "recorded again"
+refused open $A record "$(id 4)" --as server --payer payer
+
+step "7 validate"
+run val1 $V validate "$b1" --peer $peer --as val
+equal "$(json "$dir/val1.json" '["verdict"]')" valid "verdict on an honest batch ($(json "$dir/val1.json" '["reason"]'))"
+run set1 $A settle "$b1" --as server
+equal "$(json "$dir/set1.json" '["state"]')" settled "honest batch"
+# One wei between two contributors: only re-execution shows it.
+run rec2 $A record "$(id 4)" "$(id 5)" --as server --payer payer --fault move-wei
+b2=$(json "$dir/rec2.json" '["batch"]')
+run val2 $V validate "$b2" --peer $peer --as val
+equal "$(json "$dir/val2.json" '["verdict"]')" invalid "verdict on a moved wei"
+run set2 $A settle "$b2" --as server
+equal "$(json "$dir/set2.json" '["state"]')" voided "batch with a moved wei"
+echo "   voided: $(json "$dir/val2.json" '["reason"]')"
+# Voided once, the same calls may be posted again, rightly.
+run rec3 $A record "$(id 4)" "$(id 5)" --as server --payer payer
+b3=$(json "$dir/rec3.json" '["batch"]')
+run val3 $V validate "$b3" --peer $peer --as val
+equal "$(json "$dir/val3.json" '["verdict"]')" valid "verdict on the batch posted again ($(json "$dir/val3.json" '["reason"]'))"
+run set3 $A settle "$b3" --as server
+equal "$(json "$dir/set3.json" '["state"]')" settled "batch posted again"
+# Payouts that do not add up: shown to the contract, bond slashed.
+run rec4 $A record "$(id 6)" --as server --payer payer --fault bad-sum
+b4=$(json "$dir/rec4.json" '["batch"]')
+run val4 $V validate "$b4" --peer $peer --as val
+equal "$(json "$dir/val4.json" '["state"]')" slashed "batch with a false sum"
+run set4 $A settle "$b4" --as server
+equal "$(json "$dir/set4.json" '["state"]')" slashed "batch with a false sum"
+echo "   slashed: $(json "$dir/val4.json" '["reason"]')"
+
+step "8 settle and claim"
+run rew $A rewards show
+# Every account is paid exactly its line, and the balance rises by that; the fixed parts are 10, 20 and 20 % of 5 OPEN.
+run claims $A claim alice bob carol server 0 1 2 --relay dev
+python3 - "$dir" <<'P' || fail "the claims do not pay the settled split"
+import json, sys
+d = sys.argv[1]
+claims = json.load(open(d + "/claims.json"))
+lines = {l["account"]: int(l["cumulative"]) for l in json.load(open(d + "/set3.json"))["payouts"]}
+fee = 5 * 10**18
+assert sum(lines.values()) == fee, lines
+assert lines[1] == fee // 10 and lines[2] == fee // 5, lines
+paid = 0
+for c in claims:
+    want = lines.get(c["account"], 0)
+    assert int(c["amount_wei"]) == want, (c, want)
+    paid += want
+    if want and c["account"] != 1:  # account 1 is paid to the relay's own address, which pays the gas
+        assert int(c["after_wei"]) - int(c["before_wei"]) == want and c["exact"], c
+assert paid == fee, (paid, fee)
+for a, w in sorted(lines.items()):
+    print(f"   account {a}: {w / 1e18:.18f} OPEN")
+P
+run claims2 $A claim alice bob carol --relay dev
+python3 -c 'import json,sys; assert all(c["amount_wei"]=="0" for c in json.load(open(sys.argv[1])))' "$dir/claims2.json" || fail "paid twice"
+
+step "9 trace"
+tx=$(python3 - "$dir" <<'P'
+import json, sys
+c = [c for c in json.load(open(sys.argv[1] + "/claims.json")) if c["account"] > 3 and int(c["amount_wei"]) and c["account"] != json.load(open(sys.argv[1] + "/acc-server.json"))["account"]]
+print(max(c, key=lambda c: int(c["amount_wei"]))["tx"])
+P
+) || fail "no contributor earned"
+run trace $A trace "$tx"
+$A trace "$tx" | head -14
+# The validator's node can walk it too, with bytes from the poster's.
+run trace-v $V trace "$tx" --peer $peer
+echo "PASS thread"

@@ -8,7 +8,7 @@ builddir=$(cd "${builddir:-.}" && pwd)
 LOAM=${LOAM:-$builddir/loam}
 devnet=$srcdir/contrib/devnet/devnet
 model=${LOAM_MODEL:-$srcdir/contrib/models/tiny.gguf}
-epochs=${LOAM_EPOCHS:-4}
+epochs=${LOAM_EPOCHS:-12}
 
 fail() { echo "FAIL thread: $*" >&2; exit 1; }
 skip() { echo "SKIP thread: $*"; exit 77; }

@@ -224,6 +224,10 @@ static enum loam_status call_read(struct call *c, const json_t *o, const struct 
     }
     json_array_foreach(scores, i, v)
         TRY(read_i64(&c->score[i], v, err));
+    /* The posted attribution stays: whether it follows from the scores is for batch_doc_check. */
+    struct st_attribution posted = c->attribution;
+    s = call_derive(c, err);
+    c->attribution = posted;
 out:
     return s;
 }

@@ -210,7 +210,8 @@ static enum loam_status get_document(struct flow *f, struct batch_doc *d, const 
     s = json_blob_get(f->node, &json, &b->data_hash, &e);
     if (!s)
         s = batch_doc_read(d, json, fetch_bytes, &from, &e);
-    if (s == LOAM_EPARSE || s == LOAM_EVERSION || s == LOAM_ELIMIT || s == LOAM_ERANGE) {
+    if (s == LOAM_EPARSE || s == LOAM_EVERSION || s == LOAM_ELIMIT || s == LOAM_ERANGE || s == LOAM_EINVAL ||
+        s == LOAM_EVERIFY) {
         x->verdict = VERDICT_INVALID;
         snprintf(x->reason, sizeof x->reason, "the published bytes are no batch: %s", e.text);
         return LOAM_OK;

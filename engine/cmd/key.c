@@ -2,6 +2,7 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "cmd/private.h"
+#include "node/chain.h"
 #include "node/keys.h"
 
 #include <stdio.h>
@@ -166,7 +167,11 @@ const struct cmd entry_key_backup = {.noun = "key",
                                      .run = key_backup};
 
 static enum loam_status key_list(struct cmd_call *c, struct err *err) {
-    (void)err;
+    if (node_chain_is_up(cmd_node(c))) {
+        enum loam_status s = keys_refresh(cmd_node(c), cmd_job(c), err);
+        if (s)
+            return s;
+    }
     cmd_result(c, keys_list(cmd_node(c)));
     return LOAM_OK;
 }

@@ -617,6 +617,19 @@ bool node_chain_is_dev(struct node *n) {
     return dev;
 }
 
+uint64_t node_chain_head_number(struct node *n) {
+    struct chain_service *c = n->chain;
+    struct chain_head h;
+    uv_mutex_lock(&c->lock);
+    struct chain *light = c->started ? c->light : NULL;
+    uv_mutex_unlock(&c->lock);
+    return light && chain_head(light, &h, NULL) == LOAM_OK ? h.h.number : 0;
+}
+
+bool node_chain_is_up(struct node *n) {
+    return node_chain_head_number(n) != 0;
+}
+
 struct chain *node_chain_light(struct node *n) {
     return node_chain_configured(n) ? n->chain->light : NULL;
 }

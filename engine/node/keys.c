@@ -4,7 +4,9 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "node/chain.h"
+#include "node/job.h"
 #include "node/private.h"
+#include "node/socket.h"
 #include "node/topic.h"
 #include "record/sign.h"
 #include "store/keyring.h"
@@ -20,6 +22,10 @@ _Static_assert(PASSWORD_MAX <= KEYSTORE_PASSWORD_MAX, "passwords");
 
 struct keys {
     struct keyring *ring;
+    uv_mutex_t lock;   /* balances */
+    json_t *balances;  /* name -> decimal wei, proven at block `seen` */
+    uint64_t seen;
+    atomic_bool looking;
 };
 
 /* The accounts that anvil and hardhat fund; their secrets stand in every manual, so whoever uses them elsewhere is robbed.
@@ -55,7 +61,11 @@ static void publish(struct node *n) {
 enum loam_status keys_open(struct node *n, struct err *err) {
     char *dir = node_path(n, "keys"), t[OPTION_TEXT_MAX];
     n->keys = mem_zalloc(sizeof *n->keys);
-    if (!n->keys || !dir) {
+    if (n->keys) {
+        uv_mutex_init(&n->keys->lock);
+        n->keys->balances = json_object();
+    }
+    if (!n->keys || !n->keys->balances || !dir) {
         mem_free(dir);
         return err_set(err, LOAM_ENOMEM, "no memory for keys");
     }
@@ -71,6 +81,8 @@ void keys_close(struct node *n) {
     if (!n->keys)
         return;
     keyring_free(n->keys->ring);
+    json_decref(n->keys->balances);
+    uv_mutex_destroy(&n->keys->lock);
     mem_free(n->keys);
     n->keys = NULL;
 }
@@ -93,10 +105,59 @@ json_t *keys_list(struct node *n) {
                 json_object_set_new(o, "limit_wei", json_string(limit));
             json_object_set_new(o, "spent_wei", json_string(spent));
         }
+        uv_mutex_lock(&n->keys->lock);
+        const char *wei = json_string_value(json_object_get(n->keys->balances, k[i].name));
+        if (o && wei)
+            json_object_set_new(o, "balance_wei", json_string(wei));
+        uv_mutex_unlock(&n->keys->lock);
         json_array_append_new(a, o);
     }
     mem_free(k);
     return a;
+}
+
+/* Proven balances of all keys; a key whose proof cannot be had now keeps what was known. */
+enum loam_status keys_refresh(struct node *n, struct job *j, struct err *err) {
+    struct keyring_info *k = NULL;
+    size_t count = 0;
+    enum loam_status s = keyring_list(n->keys->ring, &k, &count, err);
+    for (size_t i = 0; !s && i < count && !job_cancelled(j); i++) {
+        struct u256 wei;
+        char text[U256_DEC_MAX];
+        if (node_chain_balance(n, &wei, NULL, &k[i].address, NULL))
+            continue;
+        u256_format(text, wei);
+        uv_mutex_lock(&n->keys->lock);
+        json_object_set_new(n->keys->balances, k[i].name, json_string(text));
+        uv_mutex_unlock(&n->keys->lock);
+    }
+    mem_free(k);
+    publish(n);
+    return s;
+}
+
+static enum loam_status look(struct job *j, void *arg, struct err *err) {
+    return keys_refresh(arg, j, err);
+}
+
+static void looked(struct job *j, void *arg, enum loam_status s, const struct err *err) {
+    struct node *n = arg;
+    (void)j;
+    (void)s;
+    (void)err;
+    atomic_store(&n->keys->looking, false);
+}
+
+void keys_tick(struct node *n) {
+    struct keys *k = n->keys;
+    uint64_t head = node_chain_head_number(n);
+    if (!head || head == k->seen || !control_clients(n) || node_stopping(n) || atomic_exchange(&k->looking, true))
+        return;
+    k->seen = head;
+    struct job_def def = {.title = "balances", .run = look, .end = looked, .arg = n};
+    uint64_t id;
+    if (job_start(n, &id, &def, NULL))
+        atomic_store(&k->looking, false);
 }
 
 enum loam_status keys_address(struct node *n, const char *name, struct addr20 *out, struct err *err) {

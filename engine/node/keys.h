@@ -20,6 +20,9 @@ struct keys;
 
 /* Names and addresses; as the keys topic. New reference. */
 json_t *keys_list(struct node *n);
+/* Asks for the proven balance of every key (shown by keys_list). Job threads only; nothing without a chain. */
+struct job;
+enum loam_status keys_refresh(struct node *n, struct job *j, struct err *err) LOAM_MUST_USE;
 enum loam_status keys_address(struct node *n, const char *name, struct addr20 *out, struct err *err) LOAM_MUST_USE;
 /* The name of the key with this address, into out; LOAM_ENOTFOUND. */
 enum loam_status keys_name(struct node *n, const struct addr20 *a, char out[KEY_NAME_MAX], struct err *err) LOAM_MUST_USE;

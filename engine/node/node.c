@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "node/api.h"
+#include "node/chain.h"
 #include "node/job.h"
 #include "node/keys.h"
 #include "node/outbox.h"
@@ -217,6 +218,23 @@ static uint64_t memory_bytes(void) {
     return resident ? strtoull(resident, NULL, 10) * (uint64_t)sysconf(_SC_PAGESIZE) : 0;
 }
 
+/* What a console without anything to show suggests. */
+static const char *next_step(struct node *n) {
+    if (!node_chain_configured(n))
+        return "chain use http://127.0.0.1:8545";
+    json_t *keys = keys_list(n), *chain = topic_get(n, "chain"), *models = topic_get(n, "models"), *nets = topic_get(n, "datanets");
+    const char *next = !json_array_size(keys)                                    ? "key new NAME"
+                       : !json_object_size(json_object_get(chain, "contracts"))  ? "chain deploy"
+                       : !json_array_size(json_object_get(models, "list"))       ? "model add FILE.gguf"
+                       : !json_array_size(json_object_get(nets, "list"))         ? "datanet create NAME"
+                                                                                 : "ask";
+    json_decref(keys);
+    json_decref(chain);
+    json_decref(models);
+    json_decref(nets);
+    return next;
+}
+
 static void publish_node(struct node *n) {
     double seconds[SCHED_CLASSES];
     unsigned waiting[SCHED_CLASSES];
@@ -225,11 +243,11 @@ static void publish_node(struct node *n) {
     json_t *compute = json_pack("{s:f s:f s:f}", "ask_s", seconds[SCHED_ASK], "validate_s", seconds[SCHED_VALIDATE], "train_s",
                                 seconds[SCHED_TRAIN]);
     /* memory in whole megabytes, so that an idle node publishes nothing new */
-    json_t *v = json_pack("{s:s s:I s:s s:I s:I s:I s:s s:b s:s? s:I s:o}", "version", PACKAGE_VERSION, "pid", (json_int_t)getpid(), "dir",
+    json_t *v = json_pack("{s:s s:I s:s s:I s:I s:I s:s s:b s:s? s:I s:o s:s}", "version", PACKAGE_VERSION, "pid", (json_int_t)getpid(), "dir",
                           n->dir, "started_ms", (json_int_t)n->started_ms, "jobs", (json_int_t)job_running(n), "clients",
                           (json_int_t)control_clients(n), "state", node_stopping(n) ? "stopping" : "running",
                           "started_by_console", n->started_by_console, "api", api_url(n, api, sizeof api), "memory_bytes",
-                          (json_int_t)(memory_bytes() >> 20 << 20), "compute", compute);
+                          (json_int_t)(memory_bytes() >> 20 << 20), "compute", compute, "next", next_step(n));
     json_t *old = topic_get(n, "node"); /* fields that others set (backend, threads, next) stay */
     if (old && v) {
         json_object_update_missing(v, old);
@@ -308,6 +326,7 @@ static void on_second(uv_timer_t *t) {
     struct node *n = t->data;
     publish_node(n);
     outbox_tick(n);
+    keys_tick(n);
 }
 
 bool node_stopping(struct node *n) {

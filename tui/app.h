@@ -146,7 +146,7 @@ struct tui {
     struct prompt prompt;
     struct buf output;    /* of the last command that was typed */
     char output_title[128];
-    int output_top, help_top;
+    int output_top, output_left, help_top;
     uint64_t output_call;
     struct {
         char title[64];

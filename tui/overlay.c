@@ -15,6 +15,8 @@ void overlay_open(struct tui *t, enum overlay o) {
     if (o == OV_HELP)
         t->help_top = 0;
     if (o == OV_OUTPUT)
+        t->output_left = 0;
+    if (o == OV_OUTPUT)
         t->status[0] = 0; /* "... under way" is no longer true */
     t->over = o;
     tui_dirty(t);
@@ -63,9 +65,9 @@ enum loam_status help_text(struct tui *t, struct buf *out, struct err *err) {
     return s;
 }
 
-/* Draws text from line `top`; returns the number of lines it has. */
-static int draw_text(const struct view *v, const struct buf *b, int *top, unsigned (*style)(const char *line, size_t n)) {
-    int lines = 0, y;
+/* Draws text from line `top`, without its first `left` columns; returns the number of lines it has. */
+static int draw_text(const struct view *v, const struct buf *b, int *top, int *left, unsigned (*style)(const char *line, size_t n)) {
+    int lines = 0, y, widest = 0;
     for (size_t i = 0; i < b->len; i++)
         lines += b->data[i] == '\n';
     if (b->len && b->data[b->len - 1] != '\n')
@@ -80,8 +82,7 @@ static int draw_text(const struct view *v, const struct buf *b, int *top, unsign
         const char *nl = memchr(p, '\n', (size_t)(end - p));
         size_t n = nl ? (size_t)(nl - p) : (size_t)(end - p);
         if (y >= 0) {
-            int x = 0;
-            char tab[1024]; /* tabs as columns */
+            char tab[2048]; /* tabs as columns */
             size_t k = 0;
             for (size_t i = 0; i < n && k + 9 < sizeof tab; i++) {
                 if (p[i] == '\t')
@@ -91,11 +92,22 @@ static int draw_text(const struct view *v, const struct buf *b, int *top, unsign
                 else
                     tab[k++] = p[i];
             }
-            x += view_textn(v, y, x, style ? style(p, n) : ST_NORMAL, tab, k, -1);
+            int cols = text_columns(tab, k);
+            widest = cols > widest ? cols : widest;
+            size_t skip = 0;
+            while (skip < k && left && *left && text_columns(tab, skip) < *left)
+                skip++;
+            while (skip < k && (tab[skip] & 0xc0) == 0x80)
+                skip++;
+            view_textn(v, y, 0, style ? style(p, n) : ST_NORMAL, tab + skip, k - skip, -1);
+            if (cols - (left ? *left : 0) > v->w)
+                view_glyph(v, y, v->w - 1, ST_SOFT, G_ELLIPSIS);
         }
         y++;
         p += n + 1;
     }
+    if (left && *left > widest - v->w / 2)
+        *left = widest > v->w / 2 ? widest - v->w / 2 : 0;
     if (*top > 0)
         view_glyph(v, 0, v->w - 1, ST_SOFT, G_MORE_UP);
     if (*top + v->h < lines)
@@ -202,7 +214,7 @@ static void question_draw(struct tui *t, const struct view *v) {
     struct buf b = {(uint8_t *)(uintptr_t)s, strlen(s), 0, 0};
     struct view text = view_sub(&q, 1, 1, h - 2, v->w - 2);
     int top = 0;
-    draw_text(&text, &b, &top, NULL);
+    draw_text(&text, &b, &top, NULL, NULL);
     int x = 1, y = h - 1;
     if (!strcmp(t->question.kind, "confirm")) {
         x += view_text(&q, y, x, ST_TITLE, "y yes   n no ");
@@ -245,6 +257,11 @@ bool overlay_key(struct tui *t, const struct key *k) {
     case OV_OUTPUT:
         if (scroll(&t->output_top, &t->keys, k, page))
             break;
+        if (k->code == TK_LEFT || k->code == TK_RIGHT) {
+            t->output_left += k->code == TK_RIGHT ? 16 : -16;
+            t->output_left = t->output_left < 0 ? 0 : t->output_left;
+            break;
+        }
         if (close || k->code == TK_ENTER || k->code == TK_BACKSPACE)
             overlay_close(t);
         else if (keymap_find(&t->keys, k, -2) == ACT_PROMPT)
@@ -313,7 +330,7 @@ void overlay_draw(struct tui *t, const struct view *body) {
         blank(body);
         title(body, "Help", "arrows scroll, Esc closes");
         if (!help_text(t, &b, NULL))
-            draw_text(&inner, &b, &t->help_top, help_style);
+            draw_text(&inner, &b, &t->help_top, NULL, help_style);
         buf_clear(&b);
         view_cursor(body, 0, 0, true);
         break;
@@ -321,7 +338,7 @@ void overlay_draw(struct tui *t, const struct view *body) {
     case OV_OUTPUT: {
         blank(body);
         title(body, t->output_title, "arrows scroll, Esc closes");
-        draw_text(&inner, &t->output, &t->output_top, NULL);
+        draw_text(&inner, &t->output, &t->output_top, &t->output_left, NULL);
         view_cursor(body, 0, 0, true);
         break;
     }

@@ -240,7 +240,9 @@ static void on_answer(void *arg, uint64_t id, const json_t *result, const json_t
         mem_free(line);
         return;
     }
-    if (error) {
+    if (error && ask && line && !strcmp(line, "attribute")) { /* asked for by the console: an answer may have no rows behind it */
+        tui_status(t, ST_NORMAL, "not attributed: %s", jstr(error, "message"));
+    } else if (error) {
         const char *m = jstr(error, "message"), *remedy = jstr(error, "data.remedy");
         long word = (long)jint(error, "data.word", -1);
         char both[800];

@@ -107,7 +107,7 @@ static void draw_bottom(struct tui *t, const struct view *v) {
         return;
     }
     if (t->status[0]) {
-        view_textn(v, 0, 0, t->status_style, t->status, strlen(t->status), rw && rw + 20 < v->w ? v->w - rw - 2 : -1);
+        x = view_textn(v, 0, 0, t->status_style, t->status, strlen(t->status), rw && rw + 20 < v->w ? v->w - rw - 3 : -1);
     } else {
         const char *next = jstr(t->topic[TOP_NODE], "next");
         if (!rw && *next) {
@@ -119,7 +119,8 @@ static void draw_bottom(struct tui *t, const struct view *v) {
             const char *say;
         } hint[] = {{ACT_HELP, "help"},      {ACT_PROMPT, "command"}, {ACT_FORMS, "forms"},       {ACT_DETACH, "detach"},
                     {ACT_MAXIMISE, "maximise"}, {ACT_OVERVIEW, "overview"}, {ACT_FILTER, "filter"}, {ACT_NEXT, "next"}};
-        for (size_t i = 0; i < sizeof hint / sizeof *hint && x + 14 + (rw && i > 3 ? rw : 0) < v->w; i++) {
+        int room = rw && rw + 50 < v->w ? v->w - rw - 2 : v->w; /* the first four are worth more than what stands right */
+        for (size_t i = 0; i < sizeof hint / sizeof *hint && x + 14 < room; i++) {
             char k[64];
             keymap_keys(&t->keys, hint[i].a, k, sizeof k);
             k[strcspn(k, " ")] = 0;
@@ -127,7 +128,7 @@ static void draw_bottom(struct tui *t, const struct view *v) {
             x += view_text(v, 0, x, ST_SOFT, hint[i].say) + 2;
         }
     }
-    if (rw && rw + 20 < v->w)
+    if (rw && x + rw + 2 < v->w)
         view_text(v, 0, v->w - rw - 1, ST_ACCENT, right);
 }
 

@@ -26,6 +26,25 @@ const char *jstr(const json_t *o, const char *path) {
     return s ? s : "";
 }
 
+const char *jtext(const json_t *o, const char *path, char *out, size_t cap) {
+    const json_t *v = jget(o, path);
+    if (json_is_integer(v))
+        snprintf(out, cap, "%lld", (long long)json_integer_value(v));
+    else
+        snprintf(out, cap, "%s", json_is_string(v) ? json_string_value(v) : "");
+    return out;
+}
+
+const char *jwho(const json_t *o, char *out, size_t cap) {
+    if (*jstr(o, "name"))
+        snprintf(out, cap, "%s", jstr(o, "name"));
+    else if (jget(o, "account"))
+        snprintf(out, cap, "account %lld", (long long)jint(o, "account", 0));
+    else
+        snprintf(out, cap, "?");
+    return out;
+}
+
 double jnum(const json_t *o, const char *path, double none) {
     const json_t *v = jget(o, path);
     return json_is_number(v) ? json_number_value(v) : none;

@@ -12,6 +12,10 @@
 /* A dotted path into objects ("sync.at"); NULL if absent or null. */
 const json_t *jget(const json_t *o, const char *path);
 const char *jstr(const json_t *o, const char *path);           /* "" if no string */
+/* The same for strings and whole numbers (ids are one or the other). Returns out. */
+const char *jtext(const json_t *o, const char *path, char *out, size_t cap);
+/* "name", else "account 7". Returns out. */
+const char *jwho(const json_t *o, char *out, size_t cap);
 double jnum(const json_t *o, const char *path, double none);   /* integer or real */
 int64_t jint(const json_t *o, const char *path, int64_t none);
 bool jbool(const json_t *o, const char *path);

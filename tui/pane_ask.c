@@ -35,19 +35,10 @@ static struct turn *turn_find(struct tui *t, const char *id, bool make) {
     return n;
 }
 
-static const char *id_of(const json_t *e, const char *key, char out[80]) {
-    const json_t *v = jget(e, key);
-    if (json_is_integer(v))
-        snprintf(out, 80, "%lld", (long long)json_integer_value(v));
-    else
-        snprintf(out, 80, "%s", json_string_value(v) ? json_string_value(v) : "");
-    return out;
-}
-
 void ask_on_event(struct tui *t, const json_t *e) {
     char id[80];
     const char *ev = jstr(e, "event");
-    struct turn *n = turn_find(t, id_of(e, "ask", id), true);
+    struct turn *n = turn_find(t, jtext(e, "ask", id, sizeof id), true);
     if (!strcmp(ev, "start")) {
         mem_free(n->prompt);
         n->prompt = mem_strdup(jstr(e, "prompt"));
@@ -59,7 +50,7 @@ void ask_on_event(struct tui *t, const json_t *e) {
         n->ended = true;
         n->tokens_out = jint(e, "tokens_out", 0);
         n->tokens_per_s = jnum(e, "tokens_per_s", 0);
-        id_of(e, "answer", n->answer);
+        jtext(e, "answer", n->answer, sizeof n->answer);
         if (!strcmp(ev, "error")) {
             mem_free(n->error);
             n->error = mem_strdup(*jstr(e, "error") ? jstr(e, "error") : jstr(e, "text"));
@@ -71,7 +62,7 @@ void ask_on_event(struct tui *t, const json_t *e) {
 void ask_on_attribution(struct tui *t) {
     json_t *a = t->topic[TOP_ATTRIBUTION];
     char id[80];
-    id_of(a, "answer", id);
+    jtext(a, "answer", id, sizeof id);
     for (int i = 0; *id && i < t->turns; i++)
         if (!strcmp(t->turn[i].answer, id)) {
             json_decref(t->turn[i].source);
@@ -183,8 +174,8 @@ static void add_turn(struct tui *t, struct page *p, const struct turn *n, bool s
     }
     const json_t *c = jget(n->source, "contributors");
     for (size_t i = 0; i < json_array_size(c) && i < 6; i++) {
-        char m[160];
-        snprintf(m, sizeof m, "%s[%zu] %s %.1f%%", i ? "  " : "  from ", i + 1, jstr(json_array_get(c, i), "name"),
+        char m[160], who[96];
+        snprintf(m, sizeof m, "%s[%zu] %s %.1f%%", i ? "  " : "  from ", i + 1, jwho(json_array_get(c, i), who, sizeof who),
                  jnum(json_array_get(c, i), "share_ppm", 0) / 1e4);
         add_str(p, m, ST_SPAN + (unsigned)(i % 6));
     }
@@ -240,9 +231,10 @@ static void draw_span(struct tui *t, const struct view *v, const struct turn *n)
     const json_t *sp = json_array_get(jget(n->source, "spans"), (size_t)t->span);
     const json_t *row = source_row(n->source, jint(sp, "row", -1));
     int64_t account = jint(sp, "account", -1);
-    const char *who = jstr(row, "name");
+    char who[96];
+    jwho(row ? row : sp, who, sizeof who);
     view_rule(v, 0, 0, v->w, ST_SOFT, G_HLINE);
-    int x = pane_pair(v, 1, 1, "from", ST_TITLE, "%s", *who ? who : "?");
+    int x = pane_pair(v, 1, 1, "from", ST_TITLE, "%s", who);
     x = pane_pair(v, 1, x, "account", ST_NORMAL, "%lld", (long long)account);
     x = pane_pair(v, 1, x, "row", ST_NORMAL, "%lld", (long long)jint(sp, "row", -1));
     x = pane_pair(v, 1, x, "rank", ST_NORMAL, "%lld", (long long)jint(row, "rank", 0));

@@ -30,11 +30,15 @@ void attribution_changed(struct tui *t) {
         for (char *p = method_name[n]; *p; p++)
             if (*p == '.')
                 *p = '-'; /* a dot would be a path */
-        methods[1 + n] = (struct column){method_name[n], method_name[n], COL_TEXT, 14, n == 0, n + 1};
+        methods[1 + n] = (struct column){method_name[n], method_name[n], COL_TEXT, 16, n == 0, n + 1};
         for (size_t i = 0; i < json_array_size(list) && i < 256; i++) {
             const json_t *e = json_array_get(list, i);
-            char s[64];
-            snprintf(s, sizeof s, "row %lld  %.4g", (long long)jint(e, "row", -1), jnum(e, "score", 0));
+            char s[64], score[40];
+            if (json_is_real(jget(e, "score")))
+                snprintf(score, sizeof score, "%.4g", jnum(e, "score", 0));
+            else
+                jtext(e, "score", score, sizeof score);
+            snprintf(s, sizeof s, "%lld: %s", (long long)jint(e, "row", -1), score);
             while (json_array_size(out) <= i)
                 if (json_array_append_new(out, json_pack("{s:I}", "rank", (json_int_t)json_array_size(out) + 1)))
                     break;
@@ -55,7 +59,8 @@ static int head(struct tui *t, const struct view *v, bool small) {
         view_text(v, y++, 1, ST_SOFT, jstr(a, "prompt"));
         for (size_t i = 0; i < json_array_size(c) && y < v->h; i++) {
             const json_t *r = json_array_get(c, i);
-            const char *name = jstr(r, "name");
+            char name[96];
+            jwho(r, name, sizeof name);
             double share = jnum(r, "share_ppm", 0) / 1e6;
             x = 1 + view_textn(v, y, 1, ST_NORMAL, name, strlen(name), 10);
             plot_bar(v, y, 12, v->w - 20, ST_SPAN + (unsigned)(i % 6), share);
@@ -63,7 +68,8 @@ static int head(struct tui *t, const struct view *v, bool small) {
         }
         return v->h;
     }
-    x = pane_pair(v, y, x, "answer", ST_TITLE, "%s", jstr(a, "answer"));
+    char id[80];
+    x = pane_pair(v, y, x, "answer", ST_TITLE, "%s", jtext(a, "answer", id, sizeof id));
     x = pane_pair(v, y, x, "model", ST_NORMAL, "%s", jstr(a, "model"));
     x = pane_pair(v, y, x, "method", ST_NORMAL, "%s", jstr(a, "method"));
     pane_pair(v, y++, x, "in", ST_NORMAL, "%lld ms", (long long)jint(a, "elapsed_ms", 0));
@@ -80,12 +86,12 @@ static unsigned row_style(const json_t *r) {
 
 static const struct column rows[] = {
     {"#", "rank", COL_COUNT, 3, false, 0},          {"share", "share_ppm", COL_PPM, 6, false, 1},
-    {"from", "name", COL_TEXT, 10, false, 1},       {"row", "row", COL_COUNT, 5, false, 4},
-    {"score", "score", COL_TEXT, 10, false, 3},     {"text", "text", COL_TEXT, 36, true, 2},
+    {"from", "name", COL_WHO, 10, false, 1},       {"row", "row", COL_COUNT, 5, false, 4},
+    {"score", "score", COL_TEXT, 15, false, 3},     {"text", "text", COL_TEXT, 30, true, 2},
     {"datanet", "datanet", COL_TEXT, 8, false, 6},  {"hash", "hash", COL_HASH, 14, false, 7},
 };
 static const struct column people[] = {
-    {"contributor", "name", COL_TEXT, 12, true, 0}, {"account", "account", COL_TEXT, 7, false, 3},
+    {"contributor", "name", COL_WHO, 12, true, 0}, {"account", "account", COL_TEXT, 7, false, 3},
     {"share", "share_ppm", COL_PPM, 7, false, 1},   {"net", "net", COL_TEXT, 14, false, 4},
     {"OPEN", "amount_wei", COL_WEI, 12, false, 2},
 };
@@ -105,8 +111,9 @@ static bool act(struct tui *t, enum action a) {
     if (a != ACT_OPEN || t->tab[PANE_ATTRIBUTION] != 3)
         return false;
     const json_t *r = table_selected(&lists[3].table, jget(t->topic[TOP_ATTRIBUTION], "history"), &t->list[PANE_ATTRIBUTION]);
+    char id[80];
     if (r)
-        run_argv(t, json_pack("[s, s]", "attribute", jstr(r, "answer")), "attribute", false);
+        run_argv(t, json_pack("[s, s]", "attribute", jtext(r, "answer", id, sizeof id)), "attribute", false);
     t->tab[PANE_ATTRIBUTION] = 0;
     return true;
 }
@@ -115,8 +122,9 @@ static bool line(struct tui *t, char *out, size_t cap) {
     const json_t *c = json_array_get(jget(t->topic[TOP_ATTRIBUTION], "contributors"), 0);
     if (!c)
         return false;
-    snprintf(out, cap, "attribution of %s: %s has %.1f%% of the contributors' share", jstr(t->topic[TOP_ATTRIBUTION], "answer"),
-             jstr(c, "name"), jnum(c, "share_ppm", 0) / 1e4);
+    char id[80], who[96];
+    snprintf(out, cap, "attribution of answer %s: %s has %.1f%% of the contributors' share",
+             jtext(t->topic[TOP_ATTRIBUTION], "answer", id, sizeof id), jwho(c, who, sizeof who), jnum(c, "share_ppm", 0) / 1e4);
     return true;
 }
 

@@ -32,7 +32,10 @@ static int head(struct tui *t, const struct view *v, bool small) {
     for (size_t i = 0; i < json_array_size(acc) && y < v->h; i++, y++) {
         const json_t *a = json_array_get(acc, i);
         char w[104];
-        const char *name = *jstr(a, "name") ? jstr(a, "name") : jstr(a, "key");
+        char name[96];
+        snprintf(name, sizeof name, "%s", jstr(a, "key"));
+        if (!*name || *jstr(a, "name"))
+            jwho(a, name, sizeof name);
         view_textn(v, y, 1, ST_NORMAL, name, strlen(name), 9);
         fmt_wei(w, sizeof w, jstr(a, "claimable_wei"));
         view_printf(v, y, 11, ST_GOOD, "%s claimable", *w ? w : "0");
@@ -46,7 +49,7 @@ static unsigned account_style(const json_t *r) {
 }
 
 static const struct column accounts[] = {
-    {"name", "name", COL_TEXT, 8, true, 0},              {"account", "account", COL_TEXT, 7, false, 5},
+    {"name", "name", COL_WHO, 8, true, 0},              {"account", "account", COL_TEXT, 7, false, 5},
     {"key", "key", COL_TEXT, 8, false, 6},               {"earned", "earned_wei", COL_WEI, 11, false, 3},
     {"pending", "pending_wei", COL_WEI, 11, false, 4},   {"claimable", "claimable_wei", COL_WEI, 11, false, 1},
     {"claimed", "claimed_wei", COL_WEI, 11, false, 2},

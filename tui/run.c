@@ -115,10 +115,11 @@ static bool copy_answer(struct tui *t, const char *file, bool json, struct err *
         return ok;
     }
     struct buf b = BUF_INIT(2 * ANSWER_MAX);
+    char who[96];
     enum loam_status s = buf_printf(&b, err, "Q: %s\n\nA: %s\n", n->prompt ? n->prompt : "", n->text.data ? (char *)n->text.data : "");
     const json_t *c = jget(n->source, "contributors");
     for (size_t i = 0; i < json_array_size(c) && !s; i++)
-        s = buf_printf(&b, err, "%s[%zu] %s %.1f%%\n", i ? "" : "\n", i + 1, jstr(json_array_get(c, i), "name"),
+        s = buf_printf(&b, err, "%s[%zu] %s %.1f%%\n", i ? "" : "\n", i + 1, jwho(json_array_get(c, i), who, sizeof who),
                        jnum(json_array_get(c, i), "share_ppm", 0) / 1e4);
     if (!s)
         s = file_write(file, b.data, b.len, 0600, err);
@@ -282,7 +283,7 @@ static void on_answer(void *arg, uint64_t id, const json_t *result, const json_t
             if (!ask)
                 plain_say(t, "%s: done\n", line ? line : "");
         } else if (ask)
-            tui_status(t, ST_NORMAL, "answered");
+            tui_status(t, ST_NORMAL, line && !strcmp(line, "attribute") ? "attributed: n and N walk through the spans, 4 shows the rows" : "answered");
         else if (n == 1)
             tui_status(t, ST_GOOD, "%s", (char *)t->output.data);
         else if (n > 1 && t->over == OV_NONE && !t->script.len)

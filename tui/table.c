@@ -12,7 +12,7 @@
 void table_cell(char *out, size_t cap, const struct column *c, const json_t *row) {
     const json_t *v = *c->path ? jget(row, c->path) : row;
     out[0] = 0;
-    if (!v)
+    if (!v && c->kind != COL_WHO)
         return;
     double n = json_is_number(v) ? json_number_value(v) : 0;
     const char *s = json_string_value(v);
@@ -42,6 +42,7 @@ void table_cell(char *out, size_t cap, const struct column *c, const json_t *row
     case COL_HASH: fmt_hash(out, cap, s ? s : ""); break;
     case COL_PPM: snprintf(out, cap, "%.1f%%", n / 1e4); break;
     case COL_BYTES: fmt_bytes(out, cap, n); break;
+    case COL_WHO: jwho(row, out, cap); break;
     case COL_YES: snprintf(out, cap, "%s", json_is_true(v) ? "yes" : ""); break;
     }
 }

@@ -31,6 +31,8 @@
 struct outbox {
     uv_mutex_t lock; /* nonces are given one after another */
     atomic_size_t pending;
+    json_t *open; /* key -> {key, tx, nonce, sent_ms, what} of those without a receipt; under open_lock */
+    uv_mutex_t open_lock;
     const char *const *errors;
     uint64_t keeper_us;
     atomic_bool keeping;
@@ -64,6 +66,27 @@ static enum loam_status load(struct node *n, json_t **out, const char *key, stru
     return s;
 }
 
+static bool is_open(const json_t *e) {
+    return strcmp(text_of(e, "state"), "signed") == 0 || strcmp(text_of(e, "state"), "sent") == 0;
+}
+
+/* Keeps the list of those that are out, so that nobody need walk the table for it. */
+static void note(struct node *n, const json_t *e) {
+    struct outbox *o = n->outbox;
+    json_t *txs = json_object_get(e, "txs");
+    uv_mutex_lock(&o->open_lock);
+    if (is_open(e))
+        json_object_set_new(o->open, text_of(e, "key"),
+                            json_pack("{s:s s:s s:I s:I s:s}", "key", text_of(e, "key"), "tx",
+                                      text_of(json_array_get(txs, json_array_size(txs) - 1), "hash"), "nonce",
+                                      json_integer_value(json_object_get(e, "nonce")), "sent_ms", json_integer_value(json_object_get(e, "sent_ms")), "what",
+                                      text_of(e, "what")));
+    else
+        json_object_del(o->open, text_of(e, "key"));
+    atomic_store(&o->pending, json_object_size(o->open));
+    uv_mutex_unlock(&o->open_lock);
+}
+
 static enum loam_status batch_entry(struct store_batch *b, const json_t *e, bool fresh, struct err *err) {
     char *text = json_dumps(e, JSON_COMPACT);
     const char *key = text_of(e, "key");
@@ -88,7 +111,10 @@ static enum loam_status save(struct node *n, const json_t *e, struct err *err) {
         store_batch_free(b);
         return s;
     }
-    return store_commit(n->store, b, err);
+    s = store_commit(n->store, b, err);
+    if (!s)
+        note(n, e);
+    return s;
 }
 
 static void nonce_key(uint8_t k[28], struct node *n, const struct addr20 *a) {
@@ -207,10 +233,6 @@ static enum loam_status result_of(struct outbox_result *r, const struct chain_re
 
 /* ---- listing ------------------------------------------------------------------------------------------------------- */
 
-static bool is_open(const json_t *e) {
-    return strcmp(text_of(e, "state"), "signed") == 0 || strcmp(text_of(e, "state"), "sent") == 0;
-}
-
 struct walk {
     json_t *list;
     bool open_only;
@@ -259,17 +281,14 @@ json_t *outbox_list(struct node *n) {
 }
 
 static void publish(struct node *n) {
-    json_t *open = entries(n, true), *list = json_array(), *e;
-    size_t i;
-    json_array_foreach(open, i, e) {
-        json_t *txs = json_object_get(e, "txs");
-        json_array_append_new(list, json_pack("{s:s s:s s:I s:I s:s}", "key", text_of(e, "key"), "tx",
-                                              text_of(json_array_get(txs, json_array_size(txs) - 1), "hash"), "nonce",
-                                              json_integer_value(json_object_get(e, "nonce")), "sent_ms",
-                                              json_integer_value(json_object_get(e, "sent_ms")), "what", text_of(e, "what")));
+    struct outbox *o = n->outbox;
+    json_t *list = json_array(), *e;
+    const char *key;
+    uv_mutex_lock(&o->open_lock);
+    json_object_foreach(o->open, key, e) {
+        json_array_append_new(list, json_deep_copy(e));
     }
-    atomic_store(&n->outbox->pending, json_array_size(open));
-    json_decref(open);
+    uv_mutex_unlock(&o->open_lock);
     topic_update(n, "chain", json_pack("{s:o}", "pending", list));
 }
 
@@ -286,6 +305,18 @@ enum loam_status outbox_open(struct node *n, struct err *err) {
     if (!n->outbox)
         return err_set(err, LOAM_ENOMEM, "no memory for the outbox");
     uv_mutex_init(&n->outbox->lock);
+    uv_mutex_init(&n->outbox->open_lock);
+    json_t *left = entries(n, true), *e;
+    size_t i;
+    n->outbox->open = json_object();
+    if (!left || !n->outbox->open) {
+        json_decref(left);
+        return err_set(err, LOAM_ENOMEM, "no memory for the outbox");
+    }
+    json_array_foreach(left, i, e) {
+        note(n, e);
+    }
+    json_decref(left);
     publish(n);
     if (outbox_pending(n))
         log_info("outbox", "%zu transactions are still out", outbox_pending(n));
@@ -295,6 +326,8 @@ enum loam_status outbox_open(struct node *n, struct err *err) {
 void outbox_close(struct node *n) {
     if (!n->outbox)
         return;
+    json_decref(n->outbox->open);
+    uv_mutex_destroy(&n->outbox->open_lock);
     uv_mutex_destroy(&n->outbox->lock);
     mem_free(n->outbox);
     n->outbox = NULL;
@@ -423,9 +456,9 @@ static enum loam_status prepare(struct node *n, struct chain *c, json_t **out, c
         s = revert_reason(n, chain_gas(c, &gas, &revert, from, tx->to, tx->data, tx->len, tx->value, err), &revert, err);
     buf_clear(&revert);
     if (!s)
-        s = funds(n, c, tx, from, max_fee, gas, err);
-    if (!s)
         s = next_nonce(n, c, &nonce, from, err);
+    if (!s)
+        s = funds(n, c, tx, from, max_fee, gas, err);
     if (s)
         return s;
     u256_format(value, tx->value);
@@ -455,6 +488,7 @@ static enum loam_status prepare(struct node *n, struct chain *c, json_t **out, c
         json_decref(e);
         return s;
     }
+    note(n, e);
     *out = e;
     return LOAM_OK;
 }

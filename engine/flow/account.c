@@ -26,6 +26,7 @@ enum loam_status flow_account_register(struct flow *f, json_t **out, const char 
     struct abi_doc ev = {0};
     json_t *step = NULL;
     uint64_t id;
+    char hex[ADDR_HEX_MAX], work[64] = "";
     enum loam_status s;
     *out = NULL;
     TRY(keys_address(f->node, key, &self, err));
@@ -38,6 +39,8 @@ enum loam_status flow_account_register(struct flow *f, json_t **out, const char 
     if (s != LOAM_ENOTFOUND)
         goto out;
     TRY(flow_unlock(f, key, err));
+    snprintf(work, sizeof work, "account/%s", addr_hex(hex, &self));
+    TRY(flow_own(f, work, err));
     s = flow_step_get(f, "statement", &step, err);
     if (s == LOAM_ENOTFOUND) {
         memset(&r, 0, sizeof r);
@@ -51,7 +54,7 @@ enum loam_status flow_account_register(struct flow *f, json_t **out, const char 
             s = err_set(err, LOAM_ENOMEM, "no memory");
             goto out;
         }
-        TRY(flow_step_put(f, "statement", step, err));
+        TRY(flow_step_make(f, "statement", &step, err));
     } else if (s)
         goto out;
     TRY(st_from_json(&r, ST_Register, json_object_get(step, "statement"), err));
@@ -66,6 +69,8 @@ enum loam_status flow_account_register(struct flow *f, json_t **out, const char 
     flow_note(f, "account %llu signs with key %s", (unsigned long long)id, key);
     s = show(f, out, &info, true, err);
 out:
+    if (s == LOAM_EREVERT && *work)
+        flow_disown(f, work);
     abi_clear(&ev);
     outbox_result_clear(&res);
     json_decref(step);

@@ -73,7 +73,8 @@ enum loam_status flow_claim(struct flow *f, json_t **out, uint64_t poster, uint6
     struct outbox_result res = {0};
     struct u256 paid, due;
     struct addr20 relay_addr;
-    char step[128];
+    struct flow own;
+    char step[128], work[64 + U256_DEC_MAX] = "";
     uint64_t batch = 0;
     const struct payout *l;
     json_t *sent = NULL;
@@ -88,6 +89,14 @@ enum loam_status flow_claim(struct flow *f, json_t **out, uint64_t poster, uint6
     due = l ? l->cumulative : U256_ZERO;
     if (u256_sub(&due, due, paid))
         due = U256_ZERO;
+    if (!u256_is_zero(due)) {
+        char c[U256_DEC_MAX];
+        u256_format(c, l->cumulative);
+        snprintf(work, sizeof work, "claim/%llu/%llu/%s", (unsigned long long)poster, (unsigned long long)account, c);
+        own = *f; /* of this claim alone: one command makes several */
+        TRY(flow_own(&own, work, err));
+        f = &own;
+    }
     s = flow_step_get(f, step, &sent, err); /* sent before a restart: the result is fetched, not computed anew */
     if (s && s != LOAM_ENOTFOUND)
         goto out;
@@ -102,7 +111,7 @@ enum loam_status flow_claim(struct flow *f, json_t **out, uint64_t poster, uint6
             goto out;
         }
         TRY(flow_unlock(f, relay, err));
-        TRY(flow_step_put(f, step, sent, err));
+        TRY(flow_step_make(f, step, &sent, err));
     } else {
         struct u256 cumulative;
         TRY(jget_u256(&cumulative, sent, "cumulative", err));
@@ -126,6 +135,8 @@ enum loam_status flow_claim(struct flow *f, json_t **out, uint64_t poster, uint6
               ABI(abi_u64(poster), abi_u64(l->index), abi_u64(account), abi_u256(l->prefix), abi_u256(l->cumulative), abi_array(it, proof.count)), err));
     s = finish(f, out, &res, &relay_addr, batch, err);
 out:
+    if (s == LOAM_EREVERT && *work)
+        flow_disown(f, work);
     json_decref(sent);
     outbox_result_clear(&res);
     claims_clear(&claims);

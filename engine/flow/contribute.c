@@ -374,9 +374,11 @@ out:
 
 /* ---- the flow ---- */
 
+#define WORK_MAX 128
+
 /* Everything that has to be the same after a restart: the statement, its signature, the salt. */
-static enum loam_status prepare(struct flow *f, json_t **step, const char *key, uint64_t account, uint64_t datanet, const char *licence,
-                                struct rows *r, struct err *err) {
+static enum loam_status prepare(struct flow *f, json_t **step, char work[WORK_MAX], const char *key, uint64_t account, uint64_t datanet,
+                                const char *licence, struct rows *r, struct err *err) {
     struct st_contribution c;
     struct tree_stream t;
     struct hash32 salt;
@@ -389,9 +391,15 @@ static enum loam_status prepare(struct flow *f, json_t **step, const char *key, 
         row_leaf(leaf, &r->hash[i], account);
         tree_stream_add(&t, leaf, sizeof leaf);
     }
+    c.row_root = tree_stream_root(&t);
+    char hex[HASH_HEX_MAX];
+    snprintf(work, WORK_MAX, "contribute/%llu/%llu/%s", (unsigned long long)account, (unsigned long long)datanet, hash_hex(hex, &c.row_root));
+    TRY(flow_own(f, work, err));
+    s = flow_step_get(f, "statement", step, err);
+    if (s != LOAM_ENOTFOUND)
+        goto out;
     c.account = account;
     c.datanet = datanet;
-    c.row_root = tree_stream_root(&t);
     c.row_count = r->count;
     c.licence = licence;
     TRY(blob_put(f->node->blobs, &c.data_hash, r->data.data, r->data.len, err));
@@ -408,7 +416,7 @@ static enum loam_status prepare(struct flow *f, json_t **step, const char *key, 
         s = err_set(err, LOAM_ENOMEM, "no memory");
         goto out;
     }
-    s = flow_step_put(f, "statement", *step, err);
+    s = flow_step_make(f, "statement", step, err);
 out:
     return s;
 }
@@ -458,6 +466,7 @@ enum loam_status flow_contribute(struct flow *f, json_t **out, const char *key, 
     json_t *step = NULL, *rec = NULL;
     uint64_t account, id = 0, count;
     uint8_t rkey[16];
+    char work[WORK_MAX] = "";
     enum loam_status s;
     *out = NULL;
     if (!relay)
@@ -482,7 +491,7 @@ enum loam_status flow_contribute(struct flow *f, json_t **out, const char *key, 
         }
         flow_note(f, "%zu rows, %llu left out that stand twice, %llu contributed before", r.count, (unsigned long long)r.twice,
                   (unsigned long long)r.before);
-        TRY(prepare(f, &step, key, account, datanet, licence, &r, err));
+        TRY(prepare(f, &step, work, key, account, datanet, licence, &r, err));
     } else if (s)
         goto out;
     TRY(st_from_json(&c, ST_Contribution, json_object_get(step, "statement"), err));
@@ -513,6 +522,8 @@ enum loam_status flow_contribute(struct flow *f, json_t **out, const char *key, 
     if (!(*out = told(rec)))
         s = err_set(err, LOAM_ENOMEM, "no memory");
 out:
+    if (s == LOAM_EREVERT && *work)
+        flow_disown(f, work);
     json_decref(rec);
     json_decref(step);
     abi_clear(&ev);

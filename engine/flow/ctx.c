@@ -173,6 +173,64 @@ enum loam_status flow_step_put(struct flow *f, const char *step, const json_t *v
     return record_put(f->node, TABLE_FLOW, key, strlen(key), value, err);
 }
 
+/* Puts a value where none is; LOAM_EEXIST if one is there. */
+static enum loam_status put_new(struct flow *f, const char *key, const void *p, size_t n, struct err *err) {
+    struct store_batch *b;
+    enum loam_status s;
+    if ((s = store_batch_new(&b, err)))
+        return s;
+    if ((s = store_batch_put_new(b, TABLE_FLOW, key, strlen(key), p, n, err))) {
+        store_batch_free(b);
+        return s;
+    }
+    return store_commit(f->node->store, b, err);
+}
+
+enum loam_status flow_step_make(struct flow *f, const char *step, json_t **value, struct err *err) {
+    char key[FLOW_NAME_MAX + 64];
+    struct buf b = BUF_INIT(STORE_VALUE_MAX);
+    enum loam_status s;
+    json_t *there;
+    TRY(step_key(key, f, step, err));
+    TRY(dump(&b, *value, err));
+    s = put_new(f, key, b.data, b.len, err);
+    if (s == LOAM_EEXIST && !(s = flow_step_get(f, step, &there, err))) {
+        json_decref(*value);
+        *value = there;
+    }
+out:
+    buf_clear(&b);
+    return s;
+}
+
+static enum loam_status own_key(char key[STORE_KEY_MAX], const char *work, struct err *err) {
+    int n = snprintf(key, STORE_KEY_MAX, "own/%s", work);
+    return n < 0 || n >= STORE_KEY_MAX ? err_set(err, LOAM_ELIMIT, "name of a work is too long") : LOAM_OK;
+}
+
+enum loam_status flow_own(struct flow *f, const char *work, struct err *err) {
+    char key[STORE_KEY_MAX];
+    struct buf b = BUF_INIT(FLOW_NAME_MAX);
+    enum loam_status s;
+    TRY(own_key(key, work, err));
+    s = put_new(f, key, f->name, strlen(f->name), err);
+    if (s != LOAM_EEXIST)
+        goto out;
+    TRY(store_get(f->node->store, TABLE_FLOW, key, strlen(key), &b, err));
+    snprintf(f->adopted, sizeof f->adopted, "%.*s", (int)b.len, (const char *)b.data);
+    f->name = f->adopted;
+out:
+    buf_clear(&b);
+    return s;
+}
+
+void flow_disown(struct flow *f, const char *work) {
+    char key[STORE_KEY_MAX];
+    /* If it cannot be removed the next try meets the same failure, which says what is wrong. */
+    if (!own_key(key, work, NULL) && store_del(f->node->store, TABLE_FLOW, key, strlen(key), NULL))
+        return;
+}
+
 enum loam_status flow_steps_drop(struct flow *f, struct err *err) {
     char key[FLOW_NAME_MAX + 64];
     struct store_batch *b;

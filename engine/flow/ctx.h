@@ -30,6 +30,7 @@ struct flow {
     enum loam_status (*confirm)(void *ui, const char *text, struct err *err);
     /* Makes the node able to sign with this key. */
     enum loam_status (*unlock)(void *ui, const char *key, struct err *err);
+    char adopted[FLOW_NAME_MAX]; /* inside: storage for a name taken over */
 };
 
 void flow_note(struct flow *f, const char *fmt, ...) LOAM_PRINTF(2, 3);
@@ -44,6 +45,14 @@ enum loam_status flow_sleep(struct flow *f, uint64_t ms, struct err *err) LOAM_M
  * borrowed. */
 enum loam_status flow_step_get(struct flow *f, const char *step, json_t **out, struct err *err) LOAM_MUST_USE;
 enum loam_status flow_step_put(struct flow *f, const char *step, const json_t *value, struct err *err) LOAM_MUST_USE;
+/* put for two that run at once: the first value stays. *value is replaced (its reference let go) where another was there. */
+enum loam_status flow_step_make(struct flow *f, const char *step, json_t **value, struct err *err) LOAM_MUST_USE;
+/* The same work is done by one name. A command that was cut off goes on when its node starts again; its user, who does not know
+ * that, gives it once more. `work` says what is done by its content ("contribute/…hash"): the first flow to come keeps it under its
+ * own name, later ones take that name over and go on with the same steps and transactions. Kept after the end too. */
+enum loam_status flow_own(struct flow *f, const char *work, struct err *err) LOAM_MUST_USE;
+/* After a failure that will not go away by itself (LOAM_EREVERT): the next try begins anew. */
+void flow_disown(struct flow *f, const char *work);
 /* Removes every step of the flow: its end result stands elsewhere. */
 enum loam_status flow_steps_drop(struct flow *f, struct err *err) LOAM_MUST_USE;
 

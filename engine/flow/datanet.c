@@ -129,6 +129,8 @@ enum loam_status flow_datanet_create(struct flow *f, json_t **out, const char *k
     struct abi_doc ev = {0};
     json_t *list = NULL, *step = NULL, *v;
     uint64_t owner, id;
+    struct hash32 h;
+    char hex[HASH_HEX_MAX], work[128] = "";
     size_t i;
     enum loam_status s;
     *out = NULL;
@@ -147,6 +149,9 @@ enum loam_status flow_datanet_create(struct flow *f, json_t **out, const char *k
         }
     }
     TRY(flow_unlock(f, key, err));
+    h = hash_of(name, strlen(name));
+    snprintf(work, sizeof work, "datanet/%llu/%s", (unsigned long long)owner, hash_hex(hex, &h));
+    TRY(flow_own(f, work, err));
     s = flow_step_get(f, "statement", &step, err);
     if (s == LOAM_ENOTFOUND) {
         memset(&d, 0, sizeof d);
@@ -162,7 +167,7 @@ enum loam_status flow_datanet_create(struct flow *f, json_t **out, const char *k
             s = err_set(err, LOAM_ENOMEM, "no memory");
             goto out;
         }
-        TRY(flow_step_put(f, "statement", step, err));
+        TRY(flow_step_make(f, "statement", &step, err));
     } else if (s)
         goto out;
     TRY(st_from_json(&d, ST_Datanet, json_object_get(step, "statement"), err));
@@ -183,6 +188,8 @@ enum loam_status flow_datanet_create(struct flow *f, json_t **out, const char *k
             json_decref(again);
     }
 out:
+    if (s == LOAM_EREVERT && *work)
+        flow_disown(f, work);
     abi_clear(&ev);
     outbox_result_clear(&res);
     json_decref(step);

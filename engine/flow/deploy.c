@@ -93,7 +93,8 @@ static enum loam_status first_nonce(struct flow *f, uint64_t *nonce, const struc
     }
     if (!(o = json_pack("{s:I}", "nonce", (json_int_t)*nonce)))
         return err_set(err, LOAM_ENOMEM, "no memory");
-    s = flow_step_put(f, "nonce", o, err);
+    if (!(s = flow_step_make(f, "nonce", &o, err)))
+        s = jget_u64(nonce, o, "nonce", err);
     json_decref(o);
     return s;
 }
@@ -105,6 +106,7 @@ enum loam_status flow_deploy(struct flow *f, json_t **out, const char *key, cons
     struct buf code = BUF_INIT(OUTBOX_DATA_MAX);
     json_t *contracts = json_object(), *o = NULL;
     uint64_t nonce, block = 0;
+    char work[64];
     enum loam_status s = LOAM_OK;
     *out = NULL;
     if (!contracts)
@@ -120,6 +122,8 @@ enum loam_status flow_deploy(struct flow *f, json_t **out, const char *key, cons
     TRY(keys_address(f->node, key, &from, err));
     TRY(flow_unlock(f, key, err));
     TRY(flow_confirm(f, err, "Deploy the contracts on chain %llu with key %s (gas only)?", (unsigned long long)node_chain_id(f->node), key));
+    snprintf(work, sizeof work, "deploy/%llu", (unsigned long long)node_chain_id(f->node));
+    TRY(flow_own(f, work, err));
     TRY(first_nonce(f, &nonce, &from, err));
     for (int i = 0; i < C_COUNT; i++)
         tx_create_address(&at[i], &from, nonce + (uint64_t)i);
@@ -141,6 +145,7 @@ enum loam_status flow_deploy(struct flow *f, json_t **out, const char *key, cons
         if (s)
             goto out;
         if (!placed) {
+            flow_disown(f, work);
             s = err_set(err, LOAM_ESTATE, "another transaction of key %s came between; run chain deploy again", key);
             goto out;
         }

@@ -326,7 +326,8 @@ static enum loam_status document(struct batch_doc *d, const json_t *vouchers, js
 }
 
 /* Builds and signs everything; what has to be the same after a restart goes into the step. */
-static enum loam_status prepare(struct flow *f, json_t **step, const struct flow_record *q, uint64_t server, uint64_t payer, struct err *err) {
+#define WORK_MAX 160
+static enum loam_status prepare(struct flow *f, json_t **step, char work[WORK_MAX], const struct flow_record *q, uint64_t server, uint64_t payer, struct err *err) {
     struct batch_doc d = {0};
     struct poa_trace trace;
     struct st_batch b;
@@ -334,7 +335,8 @@ static enum loam_status prepare(struct flow *f, json_t **step, const struct flow
     struct sig65 sig, vsig;
     struct hash32 trace_root, salt, data;
     struct u256 used;
-    uint64_t number, sequence, len, expiry, open;
+    uint64_t number, attempts, sequence, len, expiry, open;
+    struct buf ids = BUF_INIT(8u * BATCH_CALLS_MAX);
     json_t *doc = NULL, *keep = json_array(), *vouchers = NULL, *answers = NULL;
     enum loam_status s = LOAM_OK;
     memset(&b, 0, sizeof b);
@@ -342,6 +344,22 @@ static enum loam_status prepare(struct flow *f, json_t **step, const struct flow
     poa_trace_init(&trace);
     payouts_init(&d.previous);
     payouts_init(&d.payouts);
+    TRY(fslot_u64(f->node, &number, "Ledger", slot_u64(slot_of(SLOT_LEDGER_NEXT_NUMBER), server), 0, 8, err));
+    TRY(fslot_u64(f->node, &attempts, "Ledger", slot_u64(slot_of(SLOT_LEDGER_ATTEMPTS), server), 0, 1, err));
+    for (size_t i = 0; i < q->count; i++) {
+        uint8_t b8[8];
+        put_be64(b8, q->answers[i]);
+        TRY(buf_add(&ids, b8, 8, err));
+    }
+    struct hash32 h = hash_of(ids.data, ids.len);
+    char hex[HASH_HEX_MAX];
+    snprintf(work, WORK_MAX, "record/%llu/%llu/%llu/%s", (unsigned long long)server, (unsigned long long)number, (unsigned long long)attempts,
+             hash_hex(hex, &h));
+    TRY(flow_own(f, work, err));
+    s = flow_step_get(f, "batch", step, err);
+    if (s != LOAM_ENOTFOUND)
+        goto out;
+    s = LOAM_OK;
     if (!keep || !(d.call = mem_zarray(q->count, sizeof *d.call))) {
         s = err_set(err, LOAM_ENOMEM, "no memory for %zu calls", q->count);
         goto out;
@@ -352,7 +370,6 @@ static enum loam_status prepare(struct flow *f, json_t **step, const struct flow
                     (unsigned long long)open);
         goto out;
     }
-    TRY(fslot_u64(f->node, &number, "Ledger", slot_u64(slot_of(SLOT_LEDGER_NEXT_NUMBER), server), 0, 8, err));
     TRY(fslot_u64(f->node, &sequence, "Ledger", slot_u64(slot_of(SLOT_LEDGER_NEXT_SEQUENCE), server), 0, 8, err));
     TRY(settled_table(f, &d.previous, server, err));
     TRY(flow_unlock(f, q->key, err));
@@ -416,8 +433,9 @@ static enum loam_status prepare(struct flow *f, json_t **step, const struct flow
         s = err_set(err, LOAM_ENOMEM, "no memory");
         goto out;
     }
-    s = flow_step_put(f, "batch", *step, err);
+    s = flow_step_make(f, "batch", step, err);
 out:
+    buf_clear(&ids);
     poa_trace_clear(&trace);
     json_decref(doc);
     json_decref(vouchers);
@@ -514,7 +532,7 @@ enum loam_status flow_record(struct flow *f, json_t **out, const struct flow_rec
     json_t *step = NULL, *o;
     uint64_t server, payer, id;
     const char *payer_key = q->payer ? q->payer : q->key;
-    char coin[U256_DEC_MAX + 2], fee[U256_DEC_MAX + 2];
+    char coin[U256_DEC_MAX + 2], fee[U256_DEC_MAX + 2], work[WORK_MAX] = "";
     enum loam_status s;
     *out = NULL;
     if (!q->count || q->count > BATCH_CALLS_MAX)
@@ -530,7 +548,7 @@ enum loam_status flow_record(struct flow *f, json_t **out, const struct flow_rec
         s = there_already(f, out, q, err);
         if (s != LOAM_ENOTFOUND)
             goto out;
-        TRY(prepare(f, &step, q, server, payer, err));
+        TRY(prepare(f, &step, work, q, server, payer, err));
     } else if (s)
         goto out;
     TRY(st_from_json(&b, ST_Batch, json_object_get(step, "statement"), err));
@@ -553,7 +571,7 @@ enum loam_status flow_record(struct flow *f, json_t **out, const struct flow_rec
             s = err_set(err, LOAM_ENOMEM, "no memory");
             goto out;
         }
-        s = flow_step_put(f, "deposit", o, err);
+        s = flow_step_make(f, "deposit", &o, err);
     }
     if (!s)
         s = jget_u256(&lack, o, "wei", err);
@@ -584,6 +602,8 @@ enum loam_status flow_record(struct flow *f, json_t **out, const struct flow_rec
     flow_note(f, "batch %llu posted in block %llu", (unsigned long long)id, (unsigned long long)res.block);
     s = told(out, step, true, err);
 out:
+    if (s == LOAM_EREVERT && *work)
+        flow_disown(f, work);
     abi_clear(&ev);
     outbox_result_clear(&res);
     json_decref(step);

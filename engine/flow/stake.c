@@ -66,6 +66,13 @@ enum loam_status flow_stake(struct flow *f, json_t **out, const char *key, struc
             s = total ? flow_stake_status(f, out, account, err) : err_set(err, LOAM_EINVAL, "a stake of 0 is none");
             goto out;
         }
+        if (total) {
+            char work[3 * U256_DEC_MAX], a[U256_DEC_MAX], b[U256_DEC_MAX];
+            u256_format(a, v.stake);
+            u256_format(b, wei);
+            snprintf(work, sizeof work, "stake/%llu/%s/%s", (unsigned long long)account, a, b);
+            TRY(flow_own(f, work, err));
+        }
         u256_format_coin(coin, wei);
         TRY(flow_unlock(f, key, err));
         TRY(flow_confirm(f, err, "Stake %s OPEN of key %s for account %llu? Proven faults burn it.", coin, key, (unsigned long long)account));
@@ -73,7 +80,7 @@ enum loam_status flow_stake(struct flow *f, json_t **out, const char *key, struc
             s = err_set(err, LOAM_ENOMEM, "no memory");
             goto out;
         }
-        TRY(flow_step_put(f, "amount", step, err));
+        TRY(flow_step_make(f, "amount", &step, err));
     } else if (s)
         goto out;
     TRY(jget_u256(&wei, step, "wei", err));

@@ -353,11 +353,14 @@ enum loam_status flow_validate(struct flow *f, json_t **out, uint64_t batch, con
     json_t *bjson = NULL, *step = NULL, *rec = NULL;
     uint64_t account, now, began = clock_mono_us(), n;
     bool proven = false;
+    char work[64];
     enum loam_status s;
     *out = NULL;
     TRY(account_of_key(f->node, &account, key, err));
     TRY(entry_read(f->node, &e, batch, err));
     TRY(posted_read(f, &b, &bjson, NULL, &e, err));
+    snprintf(work, sizeof work, "validate/%llu/%llu", (unsigned long long)account, (unsigned long long)batch);
+    TRY(flow_own(f, work, err)); /* never let go: a verdict is committed with its salt once */
     s = flow_step_get(f, "finding", &step, err);
     if (s && s != LOAM_ENOTFOUND)
         goto out;
@@ -377,7 +380,7 @@ enum loam_status flow_validate(struct flow *f, json_t **out, uint64_t batch, con
             s = err_set(err, LOAM_ENOMEM, "no memory");
             goto out;
         }
-        TRY(flow_step_put(f, "finding", step, err));
+        TRY(flow_step_make(f, "finding", &step, err));
     } else {
         const char *reason;
         TRY(jget_u64(&n, step, "verdict", err));

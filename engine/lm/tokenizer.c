@@ -1,10 +1,10 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include "lm/tokenizer.h"
-#include "base/json.h"
 #include "base/keccak.h"
 #include "base/mem.h"
 #include "base/text.h"
 #include "lm/gguf.h"
+#include "lm/nfc.h"
 #include "lm/tokenizer_in.h"
 
 #include <pcre2.h>
@@ -14,15 +14,11 @@
 
 #include "base/banned.h"
 
-/* White space as Unicode has it. PCRE2's \s under UCP also takes U+180E, which no tokenizer's expression engine does. */
-#define WS "\\t-\\r \\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}"
-
 /* What each model's pre-tokenizer splits at. A stage's expression cuts every piece of the stage before it into matches and
  * the gaps between them. */
-#define GPT2_SPLIT "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^" WS "\\p{L}\\p{N}]+|[" WS "]+(?![^" WS "])|[" WS "]+"
 #define LLAMA3_SPLIT(digits)                                                                                       \
-    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}" digits "| ?[^" WS "\\p{L}\\p{N}]+[\\r\\n]*|[" WS           \
-    "]*[\\r\\n]+|[" WS "]+(?![^" WS "])|[" WS "]+"
+    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}" digits "| ?[^" TOK_WS "\\p{L}\\p{N}]+[\\r\\n]*|[" TOK_WS           \
+    "]*[\\r\\n]+|[" TOK_WS "]+(?![^" TOK_WS "])|[" TOK_WS "]+"
 
 struct pre_kind {
     const char *name; /* tokenizer.ggml.pre */
@@ -31,11 +27,11 @@ struct pre_kind {
     const char *stage[2];
 };
 static const struct pre_kind pre_kinds[] = {
-    {"gpt-2", false, false, {GPT2_SPLIT}},
-    {"smollm", false, false, {"\\p{N}", GPT2_SPLIT}},
-    {"starcoder", false, false, {"\\p{N}", GPT2_SPLIT}},
-    {"refact", false, false, {"\\p{N}", GPT2_SPLIT}},
-    {"command-r", false, false, {"\\p{N}", GPT2_SPLIT}},
+    {"gpt-2", false, false, {TOK_GPT2_SPLIT}},
+    {"smollm", false, false, {"\\p{N}", TOK_GPT2_SPLIT}},
+    {"starcoder", false, false, {"\\p{N}", TOK_GPT2_SPLIT}},
+    {"refact", false, false, {"\\p{N}", TOK_GPT2_SPLIT}},
+    {"command-r", false, false, {"\\p{N}", TOK_GPT2_SPLIT}},
     {"llama-bpe", true, false, {LLAMA3_SPLIT("{1,3}")}},
     {"llama3", true, false, {LLAMA3_SPLIT("{1,3}")}},
     {"qwen2", false, true, {LLAMA3_SPLIT("")}},
@@ -304,7 +300,7 @@ enum loam_status tok_finish(struct lm_tokenizer *t, struct err *err) {
             hash_u32(&t->hash, m->to);
         }
     mem_free(by_rank);
-    const uint32_t tail[] = {t->bos, t->eos, t->unk, t->add_bos, t->whole, t->nfc, t->add_prefix};
+    const uint32_t tail[] = {t->bos, t->eos, t->unk, t->add_bos, t->whole, t->nfc, t->add_prefix, t->prefix_first, t->unk_bytes, t->fuse_unk, t->fallback};
     for (size_t i = 0; i < sizeof tail / sizeof *tail; i++)
         hash_u32(&t->hash, tail[i]);
     keccak_end(&t->hash, t->digest);
@@ -357,7 +353,7 @@ static enum loam_status from_gguf(struct lm_tokenizer **out, const struct gguf *
     *out = t;
     keccak_init(&t->hash);
     keccak_add(&t->hash, "loam.tok.1", 10);
-    t->spm = spm;
+    t->spm = t->fallback = t->unk_bytes = t->fuse_unk = spm;
     snprintf(t->kind, sizeof t->kind, "%s", spm ? "spm" : "gpt2/");
     if (kind)
         snprintf(t->kind + 5, sizeof t->kind - 5, "%s", kind->name);
@@ -493,10 +489,27 @@ static enum loam_status room(struct encoder *e, size_t n) {
     return LOAM_OK;
 }
 
-/* The order of a merge: lower comes first. BPE: its rank. SentencePiece: the joined piece's score, higher first (an order-
- * preserving map of the float's bits). */
+/* The order of a merge: lower comes first. BPE: its rank. SentencePiece files with scores: the joined piece's score, higher
+ * first (an order-preserving map of the float's bits). */
 static bool merge_key(const struct encoder *e, uint32_t a, uint32_t b, uint32_t *key, uint32_t *to) {
-    const struct tok_merge *m = tok_merge_find(e->t, a, b);
+    const struct lm_tokenizer *t = e->t;
+    if (t->score) {
+        char both[1024];
+        const struct tok_piece *x = &t->piece[a], *y = &t->piece[b];
+        if ((size_t)x->n + y->n > sizeof both || x->n + y->n > t->longest)
+            return false;
+        memcpy(both, t->text + x->at, x->n);
+        memcpy(both + x->n, t->text + y->at, y->n);
+        uint32_t id = tok_find(t, both, (size_t)x->n + y->n), u;
+        if (id == LM_NO_TOKEN || t->piece[id].type != TOK_NORMAL)
+            return false;
+        memcpy(&u, &t->score[id], 4);
+        u = u >> 31 ? ~u : u | 0x80000000u; /* ascending with the float */
+        *key = ~u;
+        *to = id;
+        return true;
+    }
+    const struct tok_merge *m = tok_merge_find(t, a, b);
     if (!m)
         return false;
     *key = m->rank;
@@ -602,13 +615,74 @@ static enum loam_status split(struct encoder *e, int stage, const char *s, size_
     return split(e, stage + 1, s + from, n - from);
 }
 
+/* SentencePiece: the whole text is one word of characters, spaces as U+2581. */
+static enum loam_status word_chars(struct encoder *e, const char *s, size_t n, bool prefix) {
+    const struct lm_tokenizer *t = e->t;
+    enum loam_status st = room(e, n + 1);
+    uint32_t k = 0;
+    if (st)
+        return st;
+    for (size_t i = 0; i < n || prefix;) {
+        char space[] = "\xe2\x96\x81";
+        const char *c = s + i;
+        size_t len = 3;
+        if (prefix || s[i] == ' ') {
+            c = space;
+            i += !prefix;
+            prefix = false;
+        } else {
+            uint32_t cp;
+            len = utf8_decode(&cp, (const uint8_t *)s + i, n - i);
+            i += len;
+        }
+        uint32_t id = tok_find(t, c, len);
+        if (id != LM_NO_TOKEN && t->piece[id].type == TOK_NORMAL) {
+            e->sym[k++].id = id;
+            continue;
+        }
+        bool bytes = t->fallback;
+        for (size_t j = 0; j < len; j++)
+            bytes = bytes && t->byte[(unsigned char)c[j]] != LM_NO_TOKEN;
+        if (bytes) {
+            /* a space takes three bytes of room where one was counted */
+            if ((st = room(e, k + len + (n - i) + 1)))
+                return st;
+            for (size_t j = 0; j < len; j++)
+                e->sym[k++].id = t->byte[(unsigned char)c[j]];
+        } else if (t->unk_bytes && t->unk != LM_NO_TOKEN && !(t->fuse_unk && k && e->sym[k - 1].id == t->unk)) {
+            e->sym[k++].id = t->unk;
+        }
+    }
+    return merge_word(e, k);
+}
+
 static enum loam_status encode_plain(struct encoder *e, const char *s, size_t n, bool first) {
+    const struct lm_tokenizer *t = e->t;
+    struct buf changed = BUF_INIT(4 * (size_t)LM_TEXT_MAX);
+    enum loam_status st = LOAM_OK;
     if (n == 0)
         return LOAM_OK;
-    if (e->t->spm)
-        return err_set(e->err, LOAM_ENOTBUILT, "SentencePiece vocabularies: not built");
-    (void)first;
-    return split(e, 0, s, n);
+    if (t->nfc && !nfc_quick(s, n)) {
+        st = nfc_text(&changed, s, n, e->err);
+        s = (const char *)changed.data;
+        n = changed.len;
+    }
+    bool prefix = t->add_prefix && (first || !t->prefix_first);
+    if (!st && t->spm) {
+        st = word_chars(e, s, n, prefix && !(t->prefix_first && s[0] == ' '));
+    } else if (!st && prefix && s[0] != ' ') {
+        struct buf b = BUF_INIT(4 * (size_t)LM_TEXT_MAX + 1);
+        st = buf_byte(&b, ' ', e->err);
+        if (!st)
+            st = buf_add(&b, s, n, e->err);
+        if (!st)
+            st = split(e, 0, (const char *)b.data, b.len);
+        buf_clear(&b);
+    } else if (!st) {
+        st = split(e, 0, s, n);
+    }
+    buf_clear(&changed);
+    return st;
 }
 
 /* The added token that starts at s, longest first, or NULL. */

@@ -7,6 +7,11 @@
 
 #define TOK_STAGES_MAX 4
 
+/* White space as Unicode has it. PCRE2's \s under UCP also takes U+180E, which no tokenizer's expression engine does. */
+#define TOK_WS "\\t-\\r \\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200a}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{3000}"
+#define TOK_GPT2_SPLIT                                                                                             \
+    "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^" TOK_WS "\\p{L}\\p{N}]+|[" TOK_WS "]+(?![^" TOK_WS "])|[" TOK_WS "]+"
+
 /* Numbers of GGUF's token_type. */
 enum tok_type { TOK_NORMAL = 1, TOK_UNKNOWN, TOK_CONTROL, TOK_USER, TOK_UNUSED, TOK_BYTE };
 /* What becomes of a match: a piece of its own, or dropped. */
@@ -48,7 +53,13 @@ struct lm_tokenizer {
     int n_stages;
     uint32_t bos, eos, unk;
     uint32_t end[8], n_end;
-    bool spm, add_bos, add_prefix, whole, nfc, unk_bytes;
+    bool spm;          /* SentencePiece-like: spaces are U+2581, characters without a piece are bytes */
+    bool add_bos;
+    bool add_prefix;   /* a space is put before the text, */
+    bool prefix_first; /* only at its very start, not behind special tokens */
+    bool whole;        /* a word that is a token is taken without merging */
+    bool nfc;          /* text is normalised to NFC first */
+    bool unk_bytes, fuse_unk, fallback; /* what has no piece becomes unk; several in a row one unk; bytes before unk */
     char kind[32];
     struct keccak hash; /* while building */
     uint8_t digest[32];

@@ -1,7 +1,7 @@
-/* Writes what is generated from the command table and the option table: the manual page, bash completion, the reference.
+/* Writes what is generated from the command table, the option table and the console's key table: the manual page, bash completion, the reference.
  *
  *   gen man > loam.1    gen bash > loam.bash    gen reference > commands.md
- *   gen names           every command, argument and option, one a line, for tests/generated.sh */
+ *   gen names           every command, argument, option and key, one a line, for tests/generated.sh */
 #include "base/bytes.h"
 #include "base/option.h"
 #include "cmd/cmd.h"
@@ -11,6 +11,16 @@
 #include <string.h>
 
 #include "base/banned.h"
+
+/* The console's actions, from the table that it reads itself. */
+static const struct {
+    const char *name, *keys, *where, *help;
+} console_keys[] = {
+#define K(id, name, keys, where, help) {name, keys, #where, help},
+#include "tui/keymap.def"
+#undef K
+};
+#define CONSOLE_KEYS (sizeof console_keys / sizeof *console_keys)
 
 static const char *verb_of(const struct cmd *c) {
     return c->verb ? c->verb : "";
@@ -135,6 +145,18 @@ static void man(void) {
         fputs("; default ", stdout);
         roff(*o->def ? o->def : "none");
         puts(o->restart ? "; takes effect at the next start." : ".");
+    }
+    fputs(".SH CONSOLE KEYS\nThe name is what the option \\fBconsole.keys\\fR remaps: \\fBset console.keys detach=ctrl\\-q,help=f12\\fR.\n", stdout);
+    for (size_t i = 0; i < CONSOLE_KEYS; i++) {
+        fputs(".TP\n.B ", stdout);
+        roff(console_keys[i].name);
+        fputs("\n\\fI", stdout);
+        roff(console_keys[i].keys);
+        fputs("\\fR: ", stdout);
+        roff(console_keys[i].help);
+        if (strcmp(console_keys[i].where, "ALL") != 0)
+            printf(" (%s pane)", console_keys[i].where);
+        puts(".");
     }
     fputs(".SH EXIT STATUS\n", stdout);
     static const enum loam_status shown[] = {LOAM_OK,    LOAM_EINVAL, LOAM_EPARSE, LOAM_ENOTFOUND, LOAM_ENET,   LOAM_EINTERNAL,
@@ -264,6 +286,14 @@ static void reference(void) {
         md(o->text);
         puts(o->restart ? " (at the next start) |" : " |");
     }
+    puts("\n## Keys of the console\n\n| action | keys | pane | |\n|---|---|---|---|");
+    for (size_t i = 0; i < CONSOLE_KEYS; i++) {
+        printf("| `%s` | ", console_keys[i].name);
+        md(console_keys[i].keys);
+        printf(" | %s | ", strcmp(console_keys[i].where, "ALL") ? console_keys[i].where : "");
+        md(console_keys[i].help);
+        puts(" |");
+    }
 }
 
 static void names(void) {
@@ -275,6 +305,8 @@ static void names(void) {
     }
     for (size_t i = 0; i < option_count; i++)
         printf("option\t%s\n", option_table[i].name);
+    for (size_t i = 0; i < CONSOLE_KEYS; i++)
+        printf("key\t%s\n", console_keys[i].name);
 }
 
 int main(int argc, char **argv) {

@@ -28,6 +28,10 @@ while IFS='	' read -r kind a b; do
         grep -q "^.B $a\$" "$tmp/man" || bad "the manual lacks option $a"
         grep -q "^| \`$a\`" "$tmp/reference" || bad "the reference lacks option $a"
         ;;
+    key)
+        grep -q "^.B $a\$" "$tmp/man" || bad "the manual lacks the console's action $a"
+        grep -q "^| \`$a\`" "$tmp/reference" || bad "the reference lacks the console's action $a"
+        ;;
     esac
 done <"$tmp/names"
 if command -v bash >/dev/null 2>&1; then

@@ -8,6 +8,7 @@
 
 #include "tests/test.h"
 
+#include "base/mem.h"
 #include "tui/tui.h"
 
 #include <errno.h>
@@ -357,6 +358,163 @@ static void ask(void **state) {
     assert_int_equal(quit(&v), 0);
 }
 
+/* ---- endings --------------------------------------------------------------------------------------------------------- */
+
+static bool cooked(struct vt *v) {
+    struct termios m;
+    return !tcgetattr(v->fd, &m) && (m.c_lflag & (ICANON | ECHO | ISIG)) == (ICANON | ECHO | ISIG);
+}
+
+static void restored(struct vt *v) {
+    assert_true(vt_raw_has(v, "\033[?1049l"));
+    assert_true(vt_raw_has(v, "\033[?2004l"));
+    const char *show = NULL;
+    for (size_t i = 0; i + 6 <= v->raw_n; i++)
+        if (!memcmp(v->raw + i, "\033[?25", 5))
+            show = v->raw + i;
+    if (show)
+        assert_int_equal(show[5], 'h');
+    assert_true(cooked(v));
+}
+
+/* ---- the real node -------------------------------------------------------------------------------------------------- */
+
+static char *real_loam(void) {
+    static char path[600];
+    const char *b = getenv("builddir");
+    snprintf(path, sizeof path, "%s/loam", b ? b : ".");
+    return access(path, X_OK) ? NULL : path;
+}
+
+struct program {
+    char *argv[10];
+};
+
+static int program(void *arg) {
+    struct program *p = arg;
+    setenv("TERM", "xterm-256color", 1);
+    setenv("LC_ALL", "C.UTF-8", 1);
+    unsetenv("NO_COLOR");
+    unsetenv("LOAM_DATA");
+    execv(p->argv[0], p->argv);
+    return 127;
+}
+
+static pid_t node_start(char *loam, char *folder) {
+    fflush(NULL);
+    pid_t pid = fork();
+    if (!pid) {
+        if (!freopen("/dev/null", "w", stderr) || !freopen("/dev/null", "w", stdout))
+            _exit(126);
+        execl(loam, loam, "--data", folder, "--set", "api.listen=", "node", (char *)NULL);
+        _exit(127);
+    }
+    return pid;
+}
+
+/* A console on a real node: its own commands and hints, a model asked, the node killed and started again. */
+static void real_node(void **state) {
+    (void)state;
+    char *loam = real_loam(), folder[128], model[600], cmd[700], name[64];
+    const char *src = getenv("srcdir");
+    struct vt v;
+    if (!loam) {
+        printf("# skipped: loam is not built\n");
+        skip();
+    }
+    snprintf(folder, sizeof folder, "%s/real", dir);
+    pid_t node = node_start(loam, folder);
+    struct program p = {{loam, (char *)"--data", folder, NULL}};
+    snprintf(name, sizeof name, "%s/node.sock", folder);
+    for (uint64_t end = vt_now_us() + VT_LIMIT_MS * 1000ull; access(name, F_OK) && vt_now_us() < end;)
+        poll(NULL, 0, 10);
+    vt_start(&v, 30, 110, NULL, program, &p);
+    vt_wait(&v, ":chain use");
+    vt_keys(&v, ":doctor\r");
+    vt_wait(&v, "data folder  yes");
+    vt_keys(&v, "\003:form wallet\r");
+    vt_wait(&v, "= :key new");
+    vt_keys(&v, "\003:nonsense\r");
+    vt_wait(&v, "^^^^^^^^");
+    vt_keys(&v, "\003:chain sta\t");
+    vt_wait(&v, ":chain status");
+    vt_keys(&v, "\003");
+    snprintf(model, sizeof model, "%s/contrib/models/tiny.gguf", src ? src : "..");
+    if (!access(model, R_OK)) {
+        snprintf(cmd, sizeof cmd, ":model add %s\r", model);
+        vt_keys(&v, cmd);
+        vt_wait(&v, "tiny.gguf: done");
+        vt_wait(&v, "  tiny ");
+        vt_keys(&v, "3z\rWhere does the river Ilm end?\r");
+        vt_wait(&v, "You: Where does the river Ilm end?");
+        vt_wait(&v, "tiny: ");
+        vt_wait(&v, "not attributed: "); /* a base model has no rows behind it */
+    }
+    kill(node, SIGKILL);
+    waitpid(node, NULL, 0);
+    vt_wait(&v, "trying again every second");
+    node = node_start(loam, folder);
+    vt_wait(&v, "connected again");
+    vt_keys(&v, "q");
+    vt_wait(&v, "Detached. The node");
+    assert_int_equal(vt_exit(&v), 0);
+    vt_end(&v);
+    /* node and console in one process */
+    kill(node, SIGTERM);
+    waitpid(node, NULL, 0);
+    p = (struct program){{loam, (char *)"--inside", (char *)"--data", folder, (char *)"--set", (char *)"api.listen=", NULL}};
+    vt_start(&v, 30, 110, NULL, program, &p);
+    vt_wait(&v, "\xe2\x96\xb6");
+    vt_keys(&v, ":node status\r");
+    vt_wait(&v, "memory");
+    vt_keys(&v, "\003q");
+    assert_int_equal(vt_exit(&v), 0);
+    restored(&v);
+    vt_end(&v);
+}
+
+/* ---- no memory ------------------------------------------------------------------------------------------------------ */
+
+struct starved {
+    struct con c;
+    long after;
+};
+
+static int starve(void *arg) {
+    struct starved *s = arg;
+    mem_fail_after(s->after);
+    return console(&s->c);
+}
+
+static bool raw_or_dead(struct vt *v, void *arg) {
+    (void)arg;
+    return v->dead || !cooked(v);
+}
+
+/* Each allocation in turn fails, and all after it: the console ends with a status or goes on, and gives the terminal back. */
+static void no_memory(void **state) {
+    (void)state;
+    for (long n = 1; n < 120; n += n < 30 ? 1 : 7) {
+        struct vt v;
+        struct starved s = {con(), n};
+        s.c.o.data = dir;
+        vt_start(&v, 24, 80, &fake, starve, &s);
+        vt_until(&v, raw_or_dead, NULL);
+        vt_quiet(&v, 30);
+        if (!v.dead)
+            vt_keys(&v, ":x\ty\003f\0033z?\0034\003");
+        vt_quiet(&v, 20);
+        if (!v.dead)
+            kill(v.pid, SIGTERM);
+        int st = vt_exit(&v);
+        if (st != status_exit(LOAM_ENOMEM) && st != status_exit(LOAM_ECANCEL) && st != status_exit(LOAM_ENET) && st != 0)
+            fail_msg("allocation %ld: exit %d\n%s", n, st, vt_text(&v));
+        if (!cooked(&v))
+            fail_msg("allocation %ld: the terminal was not given back", n);
+        vt_end(&v);
+    }
+}
+
 /* ---- what the terminal sees ----------------------------------------------------------------------------------------- */
 
 static void hostile(void **state) {
@@ -591,23 +749,6 @@ static void stall(void **state) {
     vt_wait(&v, "step 400/400");
     vt_wait(&v, "one line of output");
     assert_int_equal(quit(&v), 0);
-}
-
-static bool cooked(struct vt *v) {
-    struct termios m;
-    return !tcgetattr(v->fd, &m) && (m.c_lflag & (ICANON | ECHO | ISIG)) == (ICANON | ECHO | ISIG);
-}
-
-static void restored(struct vt *v) {
-    assert_true(vt_raw_has(v, "\033[?1049l"));
-    assert_true(vt_raw_has(v, "\033[?2004l"));
-    const char *show = NULL;
-    for (size_t i = 0; i + 6 <= v->raw_n; i++)
-        if (!memcmp(v->raw + i, "\033[?25", 5))
-            show = v->raw + i;
-    if (show)
-        assert_int_equal(show[5], 'h');
-    assert_true(cooked(v));
 }
 
 static void every_exit(void **state) {
@@ -1014,7 +1155,7 @@ int main(int argc, char **argv) {
     const struct CMUnitTest t[] = {
         T(golden_panes), T(golden_empty), T(prompt), T(questions), T(forms), T(ask), T(hostile), T(terminals), T(dumb), T(pipes), T(tiny),
         T(storm), T(stall), T(every_exit), T(hangup), T(suspend), T(link_lost), T(refused), T(two_consoles), T(inside),
-        T(remembered), T(options), T(sync_output), T(files), T(filters), T(still),
+        T(remembered), T(options), T(sync_output), T(files), T(filters), T(still), T(no_memory), cmocka_unit_test_setup_teardown(real_node, setup, teardown),
     };
     if (argc == 2)
         cmocka_set_test_filter(argv[1]);

@@ -92,8 +92,9 @@ static void on_read(uv_stream_t *h, ssize_t n, const uv_buf_t *b) {
         end(c, LOAM_ENET, "the node is gone");
         return;
     }
-    if (buf_add(&c->in, b->base, (size_t)n, NULL)) {
-        end(c, LOAM_ELIMIT, "the node sent a message larger than the protocol allows");
+    enum loam_status s = buf_add(&c->in, b->base, (size_t)n, NULL);
+    if (s) {
+        end(c, s, s == LOAM_ELIMIT ? "the node sent a message larger than the protocol allows" : "no memory for a message");
         return;
     }
     size_t done = 0;

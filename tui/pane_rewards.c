@@ -9,7 +9,7 @@
 
 static bool is_empty(struct tui *t) {
     const json_t *r = t->topic[TOP_REWARDS];
-    return !jcount(r, "accounts") && !jcount(r, "payments");
+    return !jcount(r, "accounts") && !jcount(r, "payments") && !jcount(t->topic[TOP_KEYS], "list");
 }
 
 #define CURVE_MAX 512
@@ -59,9 +59,16 @@ static const struct column payments[] = {
     {"batch", "batch", COL_TEXT, 6, false, 4},    {"account", "account", COL_TEXT, 7, false, 2},
     {"OPEN", "amount_wei", COL_WEI, 14, false, 1}, {"state", "state", COL_TEXT, 9, false, 2},
 };
+static const struct column keys[] = {
+    {"key", "name", COL_TEXT, 10, true, 0},             {"account", "account", COL_TEXT, 7, false, 2},
+    {"unlocked", "unlocked", COL_YES, 8, false, 3},     {"balance", "balance_wei", COL_WEI, 14, false, 1},
+    {"limit", "limit_wei", COL_WEI, 11, false, 5},      {"spent", "spent_wei", COL_WEI, 11, false, 5},
+    {"address", "address", COL_HASH, 14, false, 4},
+};
 static const struct pane_list lists[] = {
     {"accounts", TOP_REWARDS, "accounts", {accounts, 7, account_style}},
     {"payments", TOP_REWARDS, "payments", {payments, 6, NULL}},
+    {"keys", TOP_KEYS, "list", {keys, 7, NULL}},
 };
 
 static bool act(struct tui *t, enum action a) {
@@ -101,6 +108,6 @@ static bool line(struct tui *t, char *out, size_t cap) {
 
 const struct pane pane_rewards = {
     .name = "rewards", .title = "Rewards", .topic = TOP_REWARDS,
-    .empty = "No rewards yet.", .next = "claim ",
-    .is_empty = is_empty, .head = head, .lists = lists, .n_lists = 2, .act = act, .line = line,
+    .empty = "No key and no rewards yet.", .next = "key new ",
+    .is_empty = is_empty, .head = head, .lists = lists, .n_lists = 3, .act = act, .line = line,
 };

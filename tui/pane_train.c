@@ -37,9 +37,15 @@ static const struct column checkpoints[] = {
     {"step", "step", COL_COUNT, 8, false, 0},
     {"hash", "hash", COL_TEXT, 20, true, 1},
 };
+static const struct column jobs[] = {
+    {"job", "id", COL_TEXT, 4, false, 0},       {"state", "state", COL_TEXT, 9, false, 1},
+    {"done", "done", COL_COUNT, 7, false, 3},   {"of", "total", COL_COUNT, 7, false, 3},
+    {"what", "title", COL_TEXT, 20, true, 2},   {"error", "error", COL_TEXT, 12, false, 4},
+};
 static const struct pane_list lists[] = {
     {"runs", TOP_TRAIN, "runs", {runs, 5, NULL}},
     {"checkpoints", TOP_TRAIN, "checkpoints", {checkpoints, 2, NULL}},
+    {"jobs", TOP_JOBS, "list", {jobs, 6, NULL}},
 };
 
 static unsigned state_style(const char *s) {
@@ -125,6 +131,7 @@ static void draw(struct tui *t, const struct view *v, bool small, bool focus) {
     if (bottom) {
         struct view list = view_sub(v, v->h - bottom, 0, bottom, v->w);
         table_draw(&list, &l->table, rows, &t->list[PANE_TRAIN], focus);
+        view_printf(&list, 0, list.w - (int)strlen(l->title) - 3, ST_SOFT, "[%s]", l->title);
     } else if (focus) {
         view_cursor(v, 0, 0, true);
     }
@@ -179,5 +186,5 @@ static bool line(struct tui *t, char *out, size_t cap) {
 const struct pane pane_train = {
     .name = "train", .title = "Train", .topic = TOP_TRAIN,
     .empty = "No training run yet.", .next = "train ",
-    .is_empty = is_empty, .lists = lists, .n_lists = 2, .draw = draw, .act = act, .line = line,
+    .is_empty = is_empty, .lists = lists, .n_lists = 3, .draw = draw, .act = act, .line = line,
 };

@@ -11,8 +11,6 @@
 
 #include "base/banned.h"
 
-#define SOURCE_MAX (1u << 20)
-
 const struct local_word local_words[] = {
     {"copy", "copy FILE [json]", "write the newest answer to a file"},
     {"detach", "detach", "leave the console; the node goes on"},
@@ -23,7 +21,6 @@ const struct local_word local_words[] = {
     {"plot", "plot block|braille|ascii", "how curves are drawn"},
     {"quit", "quit", "the same as detach"},
     {"screen", "screen FILE", "write the screen to a file, as text"},
-    {"source", "source FILE", "run the command lines in a file"},
 };
 const size_t local_word_count = sizeof local_words / sizeof *local_words;
 
@@ -194,11 +191,6 @@ static bool local(struct tui *t, const char *line) {
             err_set(&e, LOAM_EINVAL, "no pane \"%s\"", w[1]);
         else
             tui_focus(t, (enum pane_id)p);
-    } else if (!strcmp(w[0], "source")) {
-        struct buf b = BUF_INIT(SOURCE_MAX);
-        if (!file_read(&b, w[1], &e) && buf_add(&t->script, b.data, b.len, &e) == LOAM_OK && !buf_byte(&t->script, '\n', &e))
-            run_next(t);
-        buf_clear(&b);
     }
     if (e.code)
         tui_status(t, ST_BAD, "%s: %s", w[0], e.text);

@@ -335,11 +335,17 @@ void overlay_draw(struct tui *t, const struct view *body) {
         view_cursor(body, 0, 0, true);
         break;
     }
-    case OV_OUTPUT: {
-        blank(body);
-        title(body, t->output_title, "arrows scroll, Esc closes");
+    case OV_OUTPUT: { /* as high as it needs: what it changed may be seen above it */
+        int lines = 1;
+        for (size_t i = 0; i + 1 < t->output.len && lines < body->h; i++)
+            lines += t->output.data[i] == '\n';
+        int h = lines + 1 > body->h * 2 / 3 ? body->h : lines + 1;
+        struct view panel = view_sub(body, body->h - h, 0, h, body->w);
+        blank(&panel);
+        title(&panel, t->output_title, "arrows scroll, Esc closes");
+        inner = view_sub(&panel, 1, 1, panel.h - 1, panel.w - 2);
         draw_text(&inner, &t->output, &t->output_top, &t->output_left, NULL);
-        view_cursor(body, 0, 0, true);
+        view_cursor(&panel, 0, 0, true);
         break;
     }
     case OV_MENU: {

@@ -338,6 +338,13 @@ static void on_topic(struct tui *t, const json_t *p) {
     } else if (!strcmp(name, "heads")) {
         if (!t->heads)
             t->heads = json_array();
+        /* a head comes again when more is known of it */
+        for (size_t i = 0; i < json_array_size(t->heads) && i < 8; i++)
+            if (!strcmp(jstr(json_array_get(t->heads, i), "hash"), jstr(v, "hash")) && *jstr(v, "hash")) {
+                json_object_update(json_array_get(t->heads, i), v);
+                tui_dirty(t);
+                return;
+            }
         json_array_insert(t->heads, 0, v);
         if (json_array_size(t->heads) > HEADS_KEPT)
             json_array_remove(t->heads, HEADS_KEPT);

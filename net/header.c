@@ -312,9 +312,14 @@ enum loam_status header_next_base_fee(struct u256 *out, const struct header *p, 
                        (unsigned long long)p->gas_limit);
     if (used != target) {
         uint64_t d = used > target ? used - target : target - used;
-        if (u256_muldiv(&delta, fee, u256_from(d), u256_from(target)))
-            return err_set(err, LOAM_EBASEFEE, "header %llu: base fee overflows", (unsigned long long)p->number);
-        u256_divmod(&q, NULL, delta, u256_from(denominator));
+        if (u256_fits_u64(fee)) { /* always so in practice; the same floors in machine words */
+            unsigned __int128 x = (unsigned __int128)fee.w[0] * d / target / denominator;
+            q = (struct u256){{(uint64_t)x, (uint64_t)(x >> 64), 0, 0}};
+        } else {
+            if (u256_muldiv(&delta, fee, u256_from(d), u256_from(target)))
+                return err_set(err, LOAM_EBASEFEE, "header %llu: base fee overflows", (unsigned long long)p->number);
+            u256_divmod(&q, NULL, delta, u256_from(denominator));
+        }
         if (used > target) {
             if (u256_is_zero(q))
                 q = u256_from(1);

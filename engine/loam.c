@@ -64,6 +64,12 @@ static enum loam_status options_of(struct options **out, const struct front *f, 
             s = option_put(*out, name, eq + 1, OPTION_ARGUMENT, err);
         }
     }
+    /* The file's name, never its content: keys are opened with it when they are needed. */
+    if (!s && f->client.password_file && strcmp(f->client.password_file, "-") != 0) {
+        char *path = realpath(f->client.password_file, NULL);
+        s = path ? option_put(*out, "key.password-file", path, OPTION_ARGUMENT, err) : err_errno(err, LOAM_EIO, "%s", f->client.password_file);
+        free(path);
+    }
     if (s)
         options_free(*out);
     return s;

@@ -77,6 +77,14 @@ node_start
 run chain use "http://127.0.0.1:$PORT" >/dev/null || { fail "chain use"; exit 1; }
 run key import dev "$work/key" >/dev/null || { fail "key import"; exit 1; }
 for k in alice bob carol; do run key new $k >/dev/null 2>&1 || fail "key new"; done
+# the deployment itself, killed in its middle
+run chain deploy --as dev >/dev/null 2>&1 &
+client=$!
+sleep "$(awk -v s="$SEED" 'BEGIN { srand(s); printf "%.3f", rand() * 0.5 }')"
+node_kill
+wait $client
+node_start
+settle
 run chain deploy --as dev >/dev/null 2>&1 || { fail "chain deploy"; exit 1; }
 for k in alice bob carol; do run account register $k --relay dev >/dev/null 2>&1 || fail "account register $k"; done
 say "$KILLS kills, seed $SEED"

@@ -1,8 +1,12 @@
 #include "net/anchor.h"
 
+#include "base/clock.h"
 #include "base/keccak.h"
+#include "base/mem.h"
+#include "base/text.h"
 #include "net/abi.h"
 #include "net/chain_int.h"
+#include "net/hexjson.h"
 
 #include <string.h>
 
@@ -341,4 +345,137 @@ enum loam_status anchor_l1_block(struct l1_attributes *out, struct chain *l2, en
     if (!s)
         l1_attributes_from_slots(out, v, form);
     return s;
+}
+
+/* ---- service ---- */
+
+#define PERIOD_S 60
+
+struct anchor_service {
+    struct chain *l2, *l1;
+    struct rpc *rpc;
+    struct chain_store store;
+    struct anchor_config cfg;
+    uint64_t period_us;
+    bool take_signer;
+    uv_thread_t thread;
+    uv_mutex_t lock; /* stop, state */
+    uv_cond_t cond;
+    bool running, stop;
+    struct anchor_state st;
+};
+
+static enum loam_status one_round(struct anchor_service *s, struct anchor_output *o, struct err *err) {
+    enum loam_status st = chain_sync(s->l1, err);
+    if (st && st != LOAM_ESTALE)
+        return st;
+    if (s->take_signer && s->cfg.has_system_config) {
+        struct anchor_parts p;
+        if ((st = anchor_discover(&p, s->l1, &s->cfg.system_config, NULL, err)))
+            return st;
+        chain_signer_set(s->l2, &p.signer);
+    }
+    return anchor_round(o, s->l2, s->l1, &s->cfg, err);
+}
+
+static void anchor_run(void *arg) {
+    struct anchor_service *s = arg;
+    uv_mutex_lock(&s->lock);
+    while (!s->stop) {
+        struct anchor_output o;
+        struct chain_head h;
+        struct err e;
+        memset(&o, 0, sizeof o);
+        err_clear(&e);
+        uv_mutex_unlock(&s->lock);
+        enum loam_status st = one_round(s, &o, &e);
+        bool head = !chain_head(s->l1, &h, NULL);
+        uv_mutex_lock(&s->lock);
+        s->st.rounds++;
+        s->st.status = st;
+        if (head) {
+            s->st.l1_head = h.h.number;
+            s->st.agree_k = h.agree_k;
+            s->st.agree_n = h.agree_n;
+        }
+        if (!st)
+            s->st.last = o;
+        text_clean_cut(s->st.error, sizeof s->st.error, st ? e.text : "", st ? strlen(e.text) : 0);
+        uint64_t until = clock_mono_us() + s->period_us;
+        while (!s->stop && clock_mono_us() < until)
+            uv_cond_timedwait(&s->cond, &s->lock, 1000 * (until - clock_mono_us() + 1));
+    }
+    uv_mutex_unlock(&s->lock);
+}
+
+static enum loam_status opt_addr(struct addr20 *out, bool *has, const json_t *o, const char *key, struct err *err) {
+    *has = hj_has(o, key);
+    return *has ? hj_fixed(out->b, 20, o, key, err) : LOAM_OK;
+}
+
+enum loam_status anchor_service_new(struct anchor_service **out, struct http *http, struct chain *l2, const json_t *o, struct err *err) {
+    const char *urls[RPC_ENDPOINTS_MAX + 1] = {NULL};
+    size_t n = 0, i;
+    json_t *v;
+    struct anchor_service *s = mem_zalloc(sizeof *s);
+    if (!s)
+        return err_set(err, LOAM_ENOMEM, "L1");
+    if (uv_mutex_init(&s->lock) || uv_cond_init(&s->cond))
+        loam_abort(__FILE__, __LINE__, "mutex");
+    s->l2 = l2;
+    json_array_foreach(json_object_get(o, "urls"), i, v) {
+        if (json_is_string(v) && n < RPC_ENDPOINTS_MAX)
+            urls[n++] = json_string_value(v);
+    }
+    json_int_t id = json_integer_value(json_object_get(o, "chain_id")), agree_k = json_integer_value(json_object_get(o, "agree")),
+               period = json_integer_value(json_object_get(o, "period_s")), final_s = json_integer_value(json_object_get(o, "final_s"));
+    s->period_us = 1000000ull * (period > 0 && period < 86400 ? (uint64_t)period : PERIOD_S);
+    s->cfg.final_s = final_s > 0 ? (uint64_t)final_s : 0;
+    s->take_signer = json_is_true(json_object_get(o, "signer"));
+    struct chain_config cc = {.chain_id = id > 0 ? (uint64_t)id : 1,
+                              .rules = {.l1 = true},
+                              .from_head = true,
+                              .agree_k = agree_k > 0 && agree_k <= RPC_ENDPOINTS_MAX ? (unsigned)agree_k : 1};
+    enum loam_status st;
+    if (!(st = opt_addr(&s->cfg.system_config, &s->cfg.has_system_config, o, "system_config", err)) &&
+        !(st = opt_addr(&s->cfg.oracle, &s->cfg.has_oracle, o, "oracle", err)) &&
+        !(st = opt_addr(&s->cfg.factory, &s->cfg.has_factory, o, "factory", err)) && !(st = chain_store_memory(&s->store, err)) &&
+        !(st = rpc_new(&s->rpc, http, &(struct rpc_config){.urls = urls}, err)) && !(st = chain_new(&s->l1, &cc, s->rpc, &s->store, NULL, err))) {
+        if (!s->cfg.has_system_config && !s->cfg.has_oracle && !s->cfg.has_factory)
+            st = err_set(err, LOAM_EPARSE, "needs system_config, oracle or factory");
+        else if (uv_thread_create(&s->thread, anchor_run, s))
+            st = err_set(err, LOAM_ENOMEM, "thread");
+        else
+            s->running = true;
+    }
+    if (st) {
+        anchor_service_free(s);
+        return err_prefix(err, st, "l1");
+    }
+    *out = s;
+    return LOAM_OK;
+}
+
+void anchor_service_free(struct anchor_service *s) {
+    if (!s)
+        return;
+    if (s->running) {
+        uv_mutex_lock(&s->lock);
+        s->stop = true;
+        uv_cond_broadcast(&s->cond);
+        uv_mutex_unlock(&s->lock);
+        uv_thread_join(&s->thread);
+    }
+    chain_free(s->l1);
+    rpc_free(s->rpc);
+    chain_store_memory_free(&s->store);
+    uv_mutex_destroy(&s->lock);
+    uv_cond_destroy(&s->cond);
+    mem_free(s);
+}
+
+void anchor_service_state(struct anchor_state *out, struct anchor_service *s) {
+    uv_mutex_lock(&s->lock);
+    *out = s->st;
+    uv_mutex_unlock(&s->lock);
 }

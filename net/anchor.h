@@ -64,4 +64,20 @@ enum loam_status anchor_origin(struct l1_attributes *out, struct chain *l2, cons
 /* L1 data fee values of an L2 block by proof of the L1Block predeploy's slots. */
 enum loam_status anchor_l1_block(struct l1_attributes *out, struct chain *l2, enum l1_form form, const struct header *at, struct err *err) LOAM_MUST_USE;
 
+/* A service: follows L1 by its own RPCs and anchors the L2 every period. From the "l1" object of chains/ID.json:
+ *   {urls: [RPC…], chain_id (1), agree (1), system_config | oracle | factory: address, final_s, period_s (60),
+ *    signer (false): take the sequencer's key from the SystemConfig as well}
+ * It has a thread of its own; L1 headers are kept in memory only, from the first agreed one on. */
+struct anchor_service;
+enum loam_status anchor_service_new(struct anchor_service **out, struct http *http, struct chain *l2, const json_t *l1, struct err *err) LOAM_MUST_USE;
+void anchor_service_free(struct anchor_service *s); /* stops and joins; not on the loop's thread; before chain_free of the l2 */
+struct anchor_state {
+    uint64_t l1_head, rounds;
+    unsigned agree_k, agree_n;
+    struct anchor_output last; /* number 0: none yet */
+    enum loam_status status;   /* of the last round */
+    char error[160];
+};
+void anchor_service_state(struct anchor_state *out, struct anchor_service *s);
+
 #endif

@@ -162,6 +162,8 @@ enum loam_status chain_history_header(struct chain *c, struct header *out, uint6
 enum loam_status chain_signed(struct chain *c, const struct payload_message *m, unsigned version, struct err *err) LOAM_MUST_USE;
 /* Asks the configured feed once. */
 enum loam_status chain_feed_poll(struct chain *c, struct err *err) LOAM_MUST_USE;
+/* A new key of the sequencer (proven on L1): taken from now on; the one before stays good, through the rotation. */
+void chain_signer_set(struct chain *c, const struct addr20 *signer);
 /* How many equivocations are kept; evidence i appended to out: twice (signature 65, u32le length, signed bytes). */
 size_t chain_evidence_count(struct chain *c);
 enum loam_status chain_evidence(struct chain *c, struct buf *out, size_t i, struct err *err) LOAM_MUST_USE;
@@ -226,7 +228,8 @@ enum loam_status chain_send(struct chain *c, struct hash32 *hash, const void *ra
  *   chain_id (integer), profile ("op", "anvil", "l1"; default "op"), genesis (hash), anchor {number, hash}, start ("head"), block_time (s),
  *   elasticity, denominator, denominator_canyon, agree, poll_ms, stale_s (integers),
  *   forks {canyon, ecotone, fjord, granite, holocene, isthmus, jovian: seconds or null; absent object: schedule unknown},
- *   contracts {name: {address, code_hash}} (those with a code_hash are checked).
+ *   contracts {name: {address, code_hash}} (those with a code_hash are checked),
+ *   signers [address…] and feed (URL): signed heads.
  * chain_config_clear frees. */
 enum loam_status chain_config_from_json(struct chain_config *out, const json_t *o, struct err *err) LOAM_MUST_USE;
 void chain_config_clear(struct chain_config *cfg);

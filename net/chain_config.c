@@ -68,11 +68,25 @@ enum loam_status chain_config_from_json(struct chain_config *c, const json_t *o,
                (s = number(&r->forks.isthmus, f, "isthmus", FORK_NEVER, err)) || (s = number(&r->forks.jovian, f, "jovian", FORK_NEVER, err))) {
         return err_prefix(err, s, "chain config: forks");
     }
+    const json_t *sg = json_object_get(o, "signers");
+    for (size_t i = 0; i < json_array_size(sg) && i < CHAIN_SIGNERS_MAX; i++) {
+        if ((s = hj_str_fixed(c->signers[i].b, 20, json_array_get(sg, i), "signers", err)))
+            return err_prefix(err, s, "chain config");
+        c->signer_count = i + 1;
+    }
+    const char *feed = json_string_value(json_object_get(o, "feed"));
+    struct url u;
+    if (feed && (s = url_parse(&u, feed, err)))
+        return err_prefix(err, s, "chain config: feed");
+    if (feed && !(c->feed = mem_strdup(feed)))
+        return err_set(err, LOAM_ENOMEM, "chain config");
     const json_t *list = json_object_get(o, "contracts"), *k;
     const char *name;
     struct chain_code *codes = mem_zarray(json_object_size(list) + 1, sizeof *codes);
-    if (!codes)
+    if (!codes) {
+        chain_config_clear(c);
         return err_set(err, LOAM_ENOMEM, "chain config");
+    }
     c->codes = codes;
     void *it = json_object_iter((json_t *)(uintptr_t)list);
     for (; it && !s; it = json_object_iter_next((json_t *)(uintptr_t)list, it)) {
@@ -106,6 +120,12 @@ void chain_config_clear(struct chain_config *c) {
         void *out;
     } u = {.in = c->codes};
     mem_free(u.out);
+    union {
+        const char *in;
+        void *out;
+    } f = {.in = c->feed};
+    mem_free(f.out);
+    c->feed = NULL;
     c->codes = NULL;
     c->code_count = 0;
 }

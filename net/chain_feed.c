@@ -105,6 +105,17 @@ static enum loam_status take(struct chain *c, const struct payload_message *m, u
     return LOAM_OK;
 }
 
+void chain_signer_set(struct chain *c, const struct addr20 *signer) {
+    uv_mutex_lock(&c->sync);
+    bool known = c->cfg.signer_count && addr_eq(&c->cfg.signers[0], signer);
+    if (!known) {
+        c->cfg.signers[1] = c->cfg.signers[0];
+        c->cfg.signer_count = c->cfg.signer_count ? 2 : 1;
+        c->cfg.signers[0] = *signer;
+    }
+    uv_mutex_unlock(&c->sync);
+}
+
 enum loam_status chain_signed(struct chain *c, const struct payload_message *m, unsigned version, struct err *err) {
     uv_mutex_lock(&c->sync);
     enum loam_status s = take(c, m, version, err);

@@ -883,6 +883,40 @@ static void test_resume(void **state) {
     close_client(&k);
 }
 
+static void test_config(void **state) {
+    struct chain_config c;
+    struct err e;
+    json_t *o = json_loads("{\"chain_id\": 1612, \"profile\": \"op\", \"start\": \"head\", \"block_time\": 2, \"agree\": 2, \"stale_s\": 60,"
+                           " \"forks\": {\"canyon\": 0, \"ecotone\": 0, \"fjord\": 1767744001, \"isthmus\": null},"
+                           " \"contracts\": {\"Ledger\": {\"address\": \"0x1111111111111111111111111111111111111111\", \"code_hash\":"
+                           " \"0x2222222222222222222222222222222222222222222222222222222222222222\"}, \"Other\": {\"address\": \"0x33\"}},"
+                           " \"signers\": [\"0x4444444444444444444444444444444444444444\"], \"feed\": \"https://feed.example.org\", \"urls\": [1]}",
+                           0, NULL);
+    assert_non_null(o);
+    OK(chain_config_from_json(&c, o, &e));
+    assert_int_equal(c.chain_id, 1612);
+    assert_true(c.from_head && c.agree_k == 2 && c.code_count == 1 && c.signer_count == 1 && c.rules.block_time == 2);
+    assert_int_equal(c.rules.forks.fjord, 1767744001);
+    assert_true(c.rules.forks.isthmus == FORK_NEVER && c.rules.forks.jovian == FORK_NEVER);
+    assert_string_equal(c.codes[0].name, "Ledger");
+    assert_string_equal(c.feed, "https://feed.example.org");
+    chain_config_clear(&c);
+    static const struct {
+        const char *key, *value;
+        enum loam_status code;
+    } bad[] = {{"chain_id", "null", LOAM_EPARSE},     {"chain_id", "-1", LOAM_EPARSE},   {"profile", "\"evm\"", LOAM_EPARSE}, {"genesis", "\"0x12\"", LOAM_EHEX},
+               {"start", "\"middle\"", LOAM_EPARSE}, {"agree", "99", LOAM_ERANGE},      {"signers", "[5]", LOAM_EHEX},       {"feed", "\"ftp://x\"", LOAM_EINVAL},
+               {"forks", "{\"canyon\": \"x\"}", LOAM_EPARSE}, {"anchor", "{\"number\": 5}", LOAM_ENULL}};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        json_t *x = json_copy(o);
+        json_object_set_new(x, bad[i].key, json_loads(bad[i].value, JSON_DECODE_ANY, NULL));
+        FAILS(bad[i].code, chain_config_from_json(&c, x, &e));
+        chain_config_clear(&c);
+        json_decref(x);
+    }
+    json_decref(o);
+}
+
 static void test_history(void **state) {
     static const struct addr20 history = {
         {0x00, 0x00, 0xf9, 0x08, 0x27, 0xf1, 0xc5, 0x3a, 0x10, 0xcb, 0x7a, 0x02, 0x33, 0x5b, 0x17, 0x53, 0x20, 0x00, 0x29, 0x35}};
@@ -1082,6 +1116,32 @@ static void test_anchor(void **state) {
     assert_true(addr_eq(&ga, &game1));
     close_client(&k3);
 
+    /* the same as a service, from the chain's file; it also learns the sequencer's key, so that the feed is taken */
+    char text[512], hex[ADDR_HEX_MAX];
+    struct anchor_service *sv;
+    struct anchor_state as = {0};
+    open_client(&k3, (const char *const[]){honest_url, NULL}, NULL);
+    OK(chain_sync(k3.c, &e));
+    snprintf(text, sizeof text, "{\"urls\": [\"%s\"], \"chain_id\": 1, \"system_config\": \"%s\", \"signer\": true, \"period_s\": 1}", url, addr_hex(hex, &sc));
+    json_t *conf = json_loads(text, 0, NULL);
+    OK(anchor_service_new(&sv, http, k3.c, conf, &e));
+    for (int i = 0; i < 200 && !as.last.number; i++) {
+        uv_sleep(20);
+        anchor_service_state(&as, sv);
+    }
+    assert_int_equal(as.last.number, 9);
+    assert_int_equal(as.status, LOAM_OK);
+    assert_int_equal(as.agree_k, 1);
+    anchor_service_free(sv);
+    json_object_del(conf, "system_config");
+    FAILS(LOAM_EPARSE, anchor_service_new(&sv, http, k3.c, conf, &e));
+    json_decref(conf);
+    chain_known(k3.c, 5, &how, &to);
+    assert_int_equal(how, KNOWN_RESOLVED);
+    feed(sim_feed(&sim, 11, sim_sequencer_key, 1301)); /* the configured key is now the one before: still good */
+    OK(chain_feed_poll(k3.c, &e));
+    close_client(&k3);
+
     /* each block's L1 origin */
     struct l1_attributes at;
     struct header h2;
@@ -1129,7 +1189,7 @@ static void test_anchor(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_honest), cmocka_unit_test(test_lies),   cmocka_unit_test(test_agreement), cmocka_unit_test(test_reorgs),
-        cmocka_unit_test(test_feed),   cmocka_unit_test(test_resume), cmocka_unit_test(test_history),
+        cmocka_unit_test(test_feed),   cmocka_unit_test(test_resume), cmocka_unit_test(test_history), cmocka_unit_test(test_config),
         cmocka_unit_test(test_anchor),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

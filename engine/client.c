@@ -459,6 +459,8 @@ static int run(struct session *c, json_t *params) {
     }
     json_decref(r);
     if (fflush(stdout) != 0 || ferror(stdout)) {
+        if (errno == EPIPE) /* whoever read has seen enough */
+            return x ? x : status_exit(LOAM_EIO);
         fprintf(stderr, "loam: standard output cannot be written\n");
         return x ? x : status_exit(LOAM_EIO);
     }

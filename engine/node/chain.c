@@ -373,6 +373,8 @@ static enum loam_status read_urls(struct node *n, const json_t *file, char ***ou
 
 static enum loam_status read_codes(struct chain_service *c, const json_t *contracts, struct err *err) {
     size_t count = json_object_size(contracts), i = 0;
+    if (c->cfg.code_count) /* the file names codes of its own */
+        return LOAM_OK;
     if (count > CONTRACTS_MAX)
         return err_set(err, LOAM_ELIMIT, "more than %d contracts", CONTRACTS_MAX);
     c->codes = mem_zarray(count ? count : 1, sizeof *c->codes);
@@ -394,6 +396,7 @@ static enum loam_status read_codes(struct chain_service *c, const json_t *contra
         c->codes[i].name = c->names[i];
         i++;
     }
+    mem_free((void *)(uintptr_t)c->cfg.codes); /* an empty list of its own */
     c->cfg.codes = c->codes;
     c->cfg.code_count = i;
     return LOAM_OK;
@@ -586,6 +589,10 @@ void node_chain_close(struct node *n) {
     chain_free(c->light);
     if (c->rpc)
         rpc_free(c->rpc);
+    if (c->codes) { /* ours: the configuration only borrowed them */
+        c->cfg.codes = NULL;
+        c->cfg.code_count = 0;
+    }
     chain_config_clear(&c->cfg);
     for (size_t i = 0; i < CONTRACTS_MAX; i++)
         mem_free(c->names[i]);

@@ -212,6 +212,13 @@ static json_t *log_line(long long ms, const char *level, const char *room, const
     return json_pack("{s:I, s:s, s:s, s:s}", "time_ms", (json_int_t)ms, "level", level, "room", room, "text", text);
 }
 
+static json_t *head(int number, int txs) {
+    char hash[80];
+    snprintf(hash, sizeof hash, "0x9b1f6c2e5d7a80314452f6b7c8d9eafb0c1d2e3f405162738495a6b7c8d9%04x", number);
+    return json_pack("{s:i, s:s, s:I, s:i, s:s, s:s}", "number", number, "hash", hash, "time_ms", (json_int_t)(T0 + 2000LL * number), "txs", txs,
+                     "known", "linked", "how", "linked to its parent");
+}
+
 static void snapshot(struct fake *f, struct fake_client *c) {
     static const char *const names[] = {"node",      "chain",    "train",  "attribution", "rewards",
                                         "validator", "datanets", "models", "jobs",        "keys"};
@@ -223,9 +230,7 @@ static void snapshot(struct fake *f, struct fake_client *c) {
     topic_to(c, "log", log_line(T0 + 1000, "warn", "chain", "http://127.0.0.1:8546: connection refused"));
     topic_to(c, "log", log_line(T0 + 2000, "error", "net", "bad text: \033[31mred\033[0m \xe2\x80\xaegnirts end"));
     for (int i = 3; i >= 0; i--)
-        topic_to(c, "heads", json_pack("{s:i, s:s, s:I, s:i, s:s, s:s}", "number", 120 - i, "hash",
-                                       "0x9b1f6c2e5d7a80314452f6b7c8d9eafb0c1d2e3f405162738495a6b7c8d9eafb", "time_ms",
-                                       (json_int_t)(T0 + 2000LL * (120 - i)), "txs", i, "known", "linked", "how", "linked to its parent"));
+        topic_to(c, "heads", head(120 - i, i));
 }
 
 static void out(struct fake_client *c, json_int_t call, const char *text) {
@@ -466,6 +471,7 @@ void fake_tick(struct fake *f) {
     f->tick++;
     fake_topic(f, "chain", chain(f));
     fake_topic(f, "train", train(f));
+    fake_topic(f, "heads", head(120 + f->tick, f->tick % 3));
     if (f->tick % 5 == 0) {
         char s[64];
         snprintf(s, sizeof s, "step %d done", 120 + 4 * f->tick);

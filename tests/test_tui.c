@@ -428,12 +428,46 @@ static void fields(void **state) {
     json_decref(a);
 }
 
+/* ---- help and tables agree ------------------------------------------------------------------------------------------- */
+
+static void help(void **state) {
+    (void)state;
+    static struct tui t;
+    static const int shown[] = {PANE_TRAIN, PANE_ASK, PANE_ATTRIBUTION, PANE_REWARDS, PANE_CHAIN};
+    struct buf all = BUF_INIT(1 << 20);
+    keymap_init(&t.keys);
+    OK(keymap_remap(&t.keys, "redraw=f9", &e));
+    t.table = json_loads("[{\"noun\":\"train\",\"verb\":null,\"help\":\"train an adapter\",\"built\":false},"
+                         "{\"noun\":\"key\",\"verb\":\"new\",\"help\":\"make a key\",\"built\":true}]", 0, NULL);
+    for (size_t i = 0; i < sizeof shown / sizeof *shown; i++) {
+        t.focus = (enum pane_id)shown[i];
+        OK(help_text(&t, &all, &e));
+    }
+    const char *s = (const char *)all.data;
+    for (int a = 1; a < ACT_COUNT; a++) {
+        char keys[128];
+        keymap_keys(&t.keys, (enum action)a, keys, sizeof keys);
+        if (!strstr(s, action_table[a].name) || !strstr(s, action_table[a].help) || !strstr(s, keys))
+            fail_msg("the help overlay does not say %s", action_table[a].name);
+    }
+    for (size_t i = 0; i < local_word_count; i++)
+        assert_non_null(strstr(s, local_words[i].usage));
+    assert_non_null(strstr(s, "f9"));
+    assert_non_null(strstr(s, "train an adapter (not built)"));
+    assert_non_null(strstr(s, "key new"));
+    for (size_t i = 0; i < form_count; i++)
+        for (size_t j = 0; j < i; j++)
+            assert_string_not_equal(form_defs[i].name, form_defs[j].name);
+    json_decref(t.table);
+    buf_clear(&all);
+}
+
 int main(void) {
     setlocale(LC_CTYPE, "C.UTF-8");
     const struct CMUnitTest t[] = {
         cmocka_unit_test(layout_all_sizes), cmocka_unit_test(keys),   cmocka_unit_test(keymap), cmocka_unit_test(lines),
         cmocka_unit_test(words),            cmocka_unit_test(cells),  cmocka_unit_test(formats), cmocka_unit_test(tables),
-        cmocka_unit_test(plots),            cmocka_unit_test(fields),
+        cmocka_unit_test(plots),            cmocka_unit_test(fields), cmocka_unit_test(help),
     };
     return cmocka_run_group_tests_name("tui", t, NULL, NULL);
 }

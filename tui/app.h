@@ -110,7 +110,7 @@ struct tui {
 
     struct frame frame;
     bool full;            /* repaint everything at the next frame */
-    bool dirty;
+    bool dirty, shown_data;
     uint64_t last_frame_us;
 
     struct layout layout;

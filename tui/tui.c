@@ -21,6 +21,7 @@
 
 #define FRAME_MS 33  /* between two frames that data caused: 30 a second */
 #define GATHER_MS 15 /* topics of one moment come as several messages: wait for them, draw once */
+#define FIRST_MS 1   /* the first picture with data should not wait */
 #define RETRY_MS 1000
 #define STATE_FILE_MAX 4096
 
@@ -53,7 +54,8 @@ void tui_dirty(struct tui *t) {
     if (!t->screen || t->closing || uv_is_active((uv_handle_t *)&t->frame_timer))
         return;
     uint64_t since = (clock_mono_us() - t->last_frame_us) / 1000;
-    uv_timer_start(&t->frame_timer, on_frame, since + GATHER_MS >= FRAME_MS ? GATHER_MS : FRAME_MS - since, 0);
+    uint64_t wait = !t->shown_data ? FIRST_MS : since + GATHER_MS >= FRAME_MS ? GATHER_MS : FRAME_MS - since;
+    uv_timer_start(&t->frame_timer, on_frame, wait, 0);
 }
 
 void tui_focus(struct tui *t, enum pane_id p) {
@@ -190,6 +192,7 @@ static void draw_now(struct tui *t) {
     tui_compose(t);
     if (screen_frame(t->screen, &t->frame, t->full)) {
         t->dirty = t->full = false;
+        t->shown_data = t->shown_data || t->topic[TOP_KEYS]; /* the last of a snapshot */
         t->last_frame_us = clock_mono_us();
     }
 }

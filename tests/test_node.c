@@ -605,12 +605,41 @@ static void test_no_memory(void **state) {
     fail_msg("opening never succeeded");
 }
 
+/* Allocations fail while commands run: an error or a lost client, never a lost node. */
+static void test_commands_without_memory(void **state) {
+    struct fixture *f = *state;
+    static const char *const lines[] = {"option list", "key list", "job list", "node status", "help", "doctor", "disk", "chain status"};
+    OK(open_node(f, true));
+    start(f);
+    for (long i = 1; i < 400; i++) {
+        struct peer p;
+        char text[200];
+        peer_open(&p, f);
+        hello(&p);
+        snprintf(text, sizeof text, "{\"jsonrpc\":\"2.0\",\"id\":2,\"method\":\"command.run\",\"params\":{\"line\":\"%s\"}}\n",
+                 lines[i % (long)(sizeof lines / sizeof *lines)]);
+        mem_fail_after(i);
+        assert_int_equal(send(p.fd, text, strlen(text), MSG_NOSIGNAL), strlen(text));
+        uv_sleep(3);
+        mem_fail_after(0);
+        peer_close(&p);
+    }
+    struct peer p;
+    peer_open(&p, f);
+    hello(&p);
+    say(&p, "{\"jsonrpc\":\"2.0\",\"id\":3,\"method\":\"command.run\",\"params\":{\"line\":\"version\"}}");
+    json_t *o = response(&p, 3, NULL, NULL);
+    assert_null(json_object_get(o, "error"));
+    json_decref(o);
+    peer_close(&p);
+}
+
 int main(void) {
     json_set_alloc_funcs(mem_alloc, mem_free);
     const struct CMUnitTest tests[] = {
 #define T(fn) cmocka_unit_test_setup_teardown(fn, set_up, tear_down)
         T(test_jobs),  T(test_durable),  T(test_sched),     T(test_protocol), T(test_too_long),
-        T(test_topics), T(test_slow), T(test_two_nodes), T(test_long_path), T(test_bad_config), T(test_no_memory),
+        T(test_topics), T(test_slow), T(test_two_nodes), T(test_long_path), T(test_bad_config), T(test_no_memory), T(test_commands_without_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -51,7 +51,6 @@ const struct option_def option_table[] = {
     {"tx.gas-price-limit", OPTION_UINT, "100", 1, 1e6, NULL, "gwei", "most that is offered for a unit of gas", false},
     {"tx.replace-after", OPTION_UINT, "60", 5, 86400, NULL, "s",
      "a transaction that stays out longer is sent again with a higher fee", false},
-    {"validate.enabled", OPTION_BOOL, "no", 0, 0, NULL, "", "check the batches this node is drawn for", false},
 };
 const size_t option_count = sizeof option_table / sizeof *option_table;
 

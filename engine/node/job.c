@@ -416,7 +416,7 @@ enum loam_status job_start(struct node *n, uint64_t *id, const struct job_def *d
     }
 
     uv_mutex_lock(&js->lock);
-    reap_locked(js, JOBS_KEPT);
+    reap_locked(js, (size_t)option_uint(n->opt, "job.keep-finished"));
     if (js->stopping)
         s = err_set(err, LOAM_ESTATE, "the node is stopping");
     else if (js->threads >= JOBS_RUNNING_MAX)

@@ -3,7 +3,7 @@
  * A job's function is sequential code. It gets an immutable input, looks at its cancel flag (job_check) and reports
  * progress. Durable jobs are recorded in DATA/jobs/ID.json until they end, so that a node that died starts them again.
  * States: running, paused, waiting (needs the user, e.g. a password; `job resume` goes on), done, failed, cancelled.
- * Ended jobs stay listed (JOBS_KEPT newest). */
+ * The newest ended jobs stay listed (option job.keep-finished). */
 #ifndef LOAM_NODE_JOB_H
 #define LOAM_NODE_JOB_H
 
@@ -18,7 +18,6 @@ struct job;
 struct jobs;
 
 #define JOBS_RUNNING_MAX 64 /* threads; more start as LOAM_EBUSY */
-#define JOBS_KEPT 100
 
 enum job_state { JOB_RUNNING, JOB_PAUSED, JOB_WAITING, JOB_DONE, JOB_FAILED, JOB_CANCELLED };
 const char *job_state_name(enum job_state s);

@@ -60,18 +60,20 @@ again() { # the node of $data, as it was started
     done
 }
 round=0
+: >"$KILL9_STATE/done"
 while [ $round -lt "$KILLS" ]; do
     round=$((round + 1))
     count=$(($(cat "$KILL9_STATE/count") + 1))
     echo $count >"$KILL9_STATE/count"
     at=$(awk -v s="$SEED" -v c="$count" -v m="$most" 'BEGIN { srand(s * 7919 + c); rand(); printf "%.3f", rand() * m }')
-    "$KILL9_REAL" --no-start "$@" >/dev/null 2>&1 &
+    "$KILL9_REAL" --no-start "$@" >"$KILL9_STATE/first" 2>/dev/null &
     client=$!
     sleep "$at"
     kill -0 $client 2>/dev/null && echo "$word at $at" >>"$KILL9_STATE/log"
     pid=$(sed -n 's/^pid \([0-9]*\),.*/\1/p' "$data/lock")
     kill -9 "$pid"
     wait $client
+    [ $? = 0 ] && [ ! -s "$KILL9_STATE/done" ] && cp "$KILL9_STATE/first" "$KILL9_STATE/done" # it was quicker
     while kill -0 "$pid" 2>/dev/null; do sleep 0.02; done
     again
     # what it resumed; its result stands for the command's, since a claim given again has nothing left to claim
@@ -87,6 +89,10 @@ done
 status=$?
 cat "$KILL9_STATE/err" >&2
 job=$(sed -n 's/^ *"id": \([0-9]*\),.*/\1/p' "$KILL9_STATE/jobs" | head -1)
+if [ $status = 0 ] && [ -s "$KILL9_STATE/done" ]; then
+    cat "$KILL9_STATE/done"
+    exit 0
+fi
 if [ $status = 0 ] && [ -n "$job" ] && grep -q '"status": "LOAM_OK"' "$KILL9_STATE/jobs"; then
     "$KILL9_REAL" --data "$data" --no-start --json job show "$job" >"$KILL9_STATE/show" 2>/dev/null &&
         python3 -c 'import json,sys; r = json.load(open(sys.argv[1])).get("result"); print(json.dumps(r)) if r is not None else sys.exit(1)' "$KILL9_STATE/show" && exit 0

@@ -4,6 +4,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "net/anchor.h"
 #include "net/chain.h"
 #include "net/http.h"
 #include "node/job.h"
@@ -19,14 +20,12 @@
 #include "base/banned.h"
 
 #define FILE_MAX (1u << 20)
-#define CONTRACTS_MAX 64
 #define RETRY_MS 2000
 #define WAIT_MS 5000      /* of one wait for a block; then the job's cancel flag is looked at again */
 #define EVIDENCE_MAX 1000 /* lies kept; the oldest go */
 
-/* chains/ID.json holds what net/chain.h's chain_config_from_json reads, and these of the node:
- *   urls: [RPC…], name, contracts: {NAME: {address, code_hash}}, deploy_block, explorer, faucet */
-static const char *const own_fields[] = {"urls", "name", "contracts", "deploy_block", "explorer", "faucet"};
+/* chains/ID.json holds what net/chain.h's chain_config_from_json reads, "l1" as net/anchor.h has it, and of the node's own:
+ *   urls: [RPC…], name, deploy_block, explorer, faucet */
 
 struct chain_service {
     struct node *n;
@@ -36,9 +35,8 @@ struct chain_service {
     struct chain *light;
     struct chain_store store;
     struct chain_config cfg;
-    struct chain_code *codes;
-    char *names[CONTRACTS_MAX]; /* of codes */
-    json_t *file;               /* NULL: no chain is configured */
+    struct anchor_service *anchor; /* NULL: the chain's file names no L1 */
+    json_t *file;                  /* NULL: no chain is configured */
     char **urls;
     uint64_t id;
     bool dev;
@@ -229,6 +227,18 @@ static void publish(struct chain_service *c) {
         json_array_append_new(heads, head_json(&h));
         json_object_set_new(v, "base_fee_wei", json_string(fee));
         json_object_set_new(v, "reorgs", json_integer((json_int_t)h.reorgs));
+        if (h.anchored)
+            json_array_append_new(heads, json_pack("{s:s s:I s:s s:s}", "name", "anchored", "number", (json_int_t)h.anchored, "known", "anchored", "how",
+                                                   "its output root stands on L1"));
+        struct anchor_state a;
+        uv_mutex_lock(&c->lock);
+        bool has_l1 = c->anchor != NULL;
+        if (has_l1)
+            anchor_service_state(&a, c->anchor);
+        uv_mutex_unlock(&c->lock);
+        if (has_l1)
+            json_object_set_new(v, "l1", json_pack("{s:I s:i s:i s:I s:s}", "head", (json_int_t)a.l1_head, "agree_k", (int)a.agree_k, "agree_n",
+                                                   (int)a.agree_n, "output", (json_int_t)a.last.number, "error", a.status ? a.error : ""));
         if (!h.following)
             json_object_set_new(v, "sync", json_pack("{s:I s:I}", "at", (json_int_t)h.h.number, "to", (json_int_t)h.target));
     }
@@ -371,51 +381,12 @@ static enum loam_status read_urls(struct node *n, const json_t *file, char ***ou
     return LOAM_OK;
 }
 
-static enum loam_status read_codes(struct chain_service *c, const json_t *contracts, struct err *err) {
-    size_t count = json_object_size(contracts), i = 0;
-    if (c->cfg.code_count) /* the file names codes of its own */
-        return LOAM_OK;
-    if (count > CONTRACTS_MAX)
-        return err_set(err, LOAM_ELIMIT, "more than %d contracts", CONTRACTS_MAX);
-    c->codes = mem_zarray(count ? count : 1, sizeof *c->codes);
-    if (!c->codes)
-        return err_set(err, LOAM_ENOMEM, "no memory for contracts");
-    const char *name;
-    json_t *o;
-    json_object_foreach((json_t *)(uintptr_t)contracts, name, o) {
-        const char *addr = json_string_value(json_object_get(o, "address")), *hash = json_string_value(json_object_get(o, "code_hash"));
-        if (!addr || !hash)
-            continue;
-        enum loam_status s = addr_parse(&c->codes[i].addr, addr, err);
-        if (!s)
-            s = hash_parse(&c->codes[i].code_hash, hash, err);
-        if (s)
-            return err_prefix(err, s, "contract %s", name);
-        if (!(c->names[i] = mem_strdup(name)))
-            return err_set(err, LOAM_ENOMEM, "no memory for contracts");
-        c->codes[i].name = c->names[i];
-        i++;
-    }
-    mem_free((void *)(uintptr_t)c->cfg.codes); /* an empty list of its own */
-    c->cfg.codes = c->codes;
-    c->cfg.code_count = i;
-    return LOAM_OK;
-}
-
 /* Makes rpc and light client from a chain's file (taken over). */
 static enum loam_status configure(struct node *n, json_t *file, struct err *err) {
     struct chain_service *c = n->chain;
-    json_t *rest = json_copy(file);
-    enum loam_status s = rest ? LOAM_OK : err_set(err, LOAM_ENOMEM, "no memory for the chain's configuration");
-    for (size_t i = 0; rest && i < sizeof own_fields / sizeof *own_fields; i++)
-        json_object_del(rest, own_fields[i]);
+    enum loam_status s = chain_config_from_json(&c->cfg, file, err);
     if (!s)
-        s = chain_config_from_json(&c->cfg, rest, err);
-    json_decref(rest);
-    if (!s) {
         c->cfg.poll_ms = (uint64_t)(option_real(n->opt, "chain.poll") * 1000);
-        s = read_codes(c, json_object_get(file, "contracts"), err);
-    }
     if (!s)
         s = read_urls(n, file, &c->urls, err);
     struct rpc_config rc = {.urls = (const char *const *)c->urls};
@@ -503,10 +474,15 @@ static enum loam_status bring_up(struct job *j, void *arg, struct err *err) {
             s = chain_sync(c->light, &e);
         if (!s)
             s = chain_start(c->light, &e);
+        const json_t *l1 = json_object_get(c->file, "l1"); /* contracts_set keeps it */
+        struct anchor_service *anchor = NULL;
+        if (!s && json_is_object(l1))
+            s = anchor_service_new(&anchor, c->http, c->light, l1, &e);
         uv_mutex_lock(&c->lock);
         c->wrong = s;
         c->error = e;
         c->started = c->checked = s == LOAM_OK;
+        c->anchor = anchor;
         uv_mutex_unlock(&c->lock);
         publish(c);
         if (!s)
@@ -556,6 +532,11 @@ static void close_http(struct node *n, void *arg) {
 
 static void stop_thread(void *arg) {
     struct chain_service *c = arg;
+    uv_mutex_lock(&c->lock); /* publish looks at it under the lock */
+    struct anchor_service *anchor = c->anchor;
+    c->anchor = NULL;
+    uv_mutex_unlock(&c->lock);
+    anchor_service_free(anchor);
     if (c->light)
         chain_stop(c->light);
     enum loam_status s = node_post(c->n, close_http, NULL, NULL);
@@ -589,14 +570,7 @@ void node_chain_close(struct node *n) {
     chain_free(c->light);
     if (c->rpc)
         rpc_free(c->rpc);
-    if (c->codes) { /* ours: the configuration only borrowed them */
-        c->cfg.codes = NULL;
-        c->cfg.code_count = 0;
-    }
     chain_config_clear(&c->cfg);
-    for (size_t i = 0; i < CONTRACTS_MAX; i++)
-        mem_free(c->names[i]);
-    mem_free(c->codes);
     urls_free(c->urls);
     json_decref(c->file);
     uv_mutex_destroy(&c->lock);
@@ -870,8 +844,8 @@ enum loam_status node_chain_use(struct node *n, const char *url, const char *nam
         return s;
     }
     char hex[HASH_HEX_MAX];
-    struct setup u = {json_pack("{s:I s:s s:s s:[s] s:s?}", "chain_id", (json_int_t)id, "profile", anvil ? "anvil" : "op", "genesis",
-                                hash_hex(hex, &genesis.hash), "urls", url, "name", name),
+    struct setup u = {json_pack("{s:I s:s s:s s:[s] s:s? s:s?}", "chain_id", (json_int_t)id, "profile", anvil ? "anvil" : "op", "genesis",
+                                hash_hex(hex, &genesis.hash), "urls", url, "name", name, "start", anvil ? NULL : "head"),
                       LOAM_OK, err};
     if (!u.file)
         return err_set(err, LOAM_ENOMEM, "no memory for the chain's file");

@@ -464,6 +464,7 @@ void anchor_service_free(struct anchor_service *s) {
         s->stop = true;
         uv_cond_broadcast(&s->cond);
         uv_mutex_unlock(&s->lock);
+        atomic_store(&s->l1->stop, true); /* ends a wait for the network */
         uv_thread_join(&s->thread);
     }
     chain_free(s->l1);

@@ -43,7 +43,7 @@ bool chain_is_lie(enum loam_status s) {
 }
 
 enum loam_status chain_ask(struct chain *c, json_t **out, const char *method, json_t *params, int endpoint, int *used, struct err *err) {
-    struct rpc_opts o = {.endpoint = endpoint, .used = used};
+    struct rpc_opts o = {.endpoint = endpoint, .used = used, .cancel = &c->cancel};
     if (used)
         *used = endpoint;
     return rpc_call_wait(c->rpc, out, method, params, &o, err);
@@ -70,6 +70,11 @@ enum loam_status chain_fetch_header(struct chain *c, struct header *out, uint64_
 
 /* ---- life ---- */
 
+static bool stopping(void *arg) {
+    struct chain *c = arg;
+    return atomic_load(&c->stop);
+}
+
 enum loam_status chain_new(struct chain **out, const struct chain_config *cfg, struct rpc *rpc, const struct chain_store *store,
                            const struct chain_events *ev, struct err *err) {
     struct chain *c = mem_zalloc(sizeof *c);
@@ -79,6 +84,7 @@ enum loam_status chain_new(struct chain **out, const struct chain_config *cfg, s
         return err_set(err, LOAM_ENOMEM, "light client");
     c->cfg = *cfg;
     c->rpc = rpc;
+    c->cancel = (struct http_cancel){stopping, c};
     c->store = *store;
     if (ev)
         c->ev = *ev;
@@ -454,10 +460,7 @@ static enum loam_status link_to(struct chain *c, const struct header *head, int 
         if ((s = c->store.apply(c->store.ctx, tip.number + 1, batch, n, err)))
             return s;
         tip = batch[n - 1];
-        uv_mutex_lock(&c->lock);
-        bool stop = c->stop;
-        uv_mutex_unlock(&c->lock);
-        if (stop)
+        if (atomic_load(&c->stop))
             return err_set(err, LOAM_ECANCEL, "the light client is stopping");
         publish(c, &tip, votes, asked, head->number);
     }
@@ -545,7 +548,7 @@ static void follow(void *arg) {
 enum loam_status chain_start(struct chain *c, struct err *err) {
     if (c->running)
         return LOAM_OK;
-    c->stop = false;
+    atomic_store(&c->stop, false);
     int rc = uv_thread_create(&c->thread, follow, c);
     if (rc)
         return err_set(err, LOAM_ENOMEM, "light client's thread: %s", uv_strerror(rc));
@@ -564,7 +567,7 @@ void chain_stop(struct chain *c) {
     if (!c->running)
         return;
     uv_mutex_lock(&c->lock);
-    c->stop = true;
+    atomic_store(&c->stop, true);
     uv_cond_broadcast(&c->cond);
     uv_mutex_unlock(&c->lock);
     uv_thread_join(&c->thread);

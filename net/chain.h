@@ -121,6 +121,7 @@ enum loam_status chain_check(struct chain *c, struct err *err) LOAM_MUST_USE;
 /* The thread that follows the head. chain_poke: look now (a newHeads message came; any thread). */
 enum loam_status chain_start(struct chain *c, struct err *err) LOAM_MUST_USE;
 void chain_poke(struct chain *c);
+/* Joins the thread; whoever waits for the network through this chain gets LOAM_ECANCEL, also later, until chain_start. */
 void chain_stop(struct chain *c);
 /* One round: ask the heads, link up to the agreed one. For tests, and before chain_start. */
 enum loam_status chain_sync(struct chain *c, struct err *err) LOAM_MUST_USE;

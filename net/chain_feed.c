@@ -131,7 +131,7 @@ enum loam_status chain_feed_poll(struct chain *c, struct err *err) {
     char *url = mem_printf("%s/latest", c->cfg.feed);
     if (!url)
         return err_set(err, LOAM_ENOMEM, "feed");
-    struct http_request q = {.url = url, .timeout_ms = 10000, .max_body = 3 * PAYLOAD_MAX};
+    struct http_request q = {.url = url, .timeout_ms = 10000, .max_body = 3 * PAYLOAD_MAX, .cancel = &c->cancel};
     enum loam_status s = http_fetch_wait(rpc_http(c->rpc), &r, &q, err);
     mem_free(url);
     if (!s)

@@ -4,6 +4,8 @@
 
 #include "net/chain.h"
 
+#include <stdatomic.h>
+
 #define CHAIN_SEEN 6
 #define BLOCK_CACHE 8 /* verified blocks kept: a flow asks for several receipts of one block */
 
@@ -17,7 +19,9 @@ struct chain {
     uv_mutex_t sync; /* one round at a time */
     uv_mutex_t lock; /* guards all below */
     uv_cond_t cond;  /* head changed, or poked */
-    bool has_head, poked, running, stop;
+    bool has_head, poked, running;
+    atomic_bool stop; /* also cancels what waits for the network */
+    struct http_cancel cancel;
     struct chain_head head;
     uint64_t signed_to, proposed_to, resolved_to; /* highest numbers with these words; 0: none */
     unsigned missing;                             /* rounds in a row in which the tip was not known any more */

@@ -710,7 +710,7 @@ enum loam_status chain_call(struct chain *c, struct buf *out, const struct addr2
     p = json_array();
     json_array_append_new(p, call_object(from, to, data, n, value));
     json_array_append_new(p, block_ref(h));
-    struct rpc_opts o = {.endpoint = RPC_ANY, .error_data = &b};
+    struct rpc_opts o = {.endpoint = RPC_ANY, .error_data = &b, .cancel = &c->cancel};
     s = rpc_call_wait(c->rpc, &r, "eth_call", p, &o, err);
     if (!s) {
         s = hj_str_bytes(&b, r, "result", err);
@@ -731,7 +731,7 @@ enum loam_status chain_gas(struct chain *c, uint64_t *out, struct buf *revert, c
     struct buf b = BUF_INIT(HTTP_BODY_DEFAULT);
     json_t *r, *p = json_array();
     json_array_append_new(p, call_object(from, to, data, n, value));
-    struct rpc_opts o = {.endpoint = RPC_ANY, .error_data = &b};
+    struct rpc_opts o = {.endpoint = RPC_ANY, .error_data = &b, .cancel = &c->cancel};
     enum loam_status s = rpc_call_wait(c->rpc, &r, "eth_estimateGas", p, &o, err);
     if (!s) {
         s = hj_str_u64(out, r, "gas", err);

@@ -72,6 +72,8 @@ void keccak_init(struct keccak *k) {
 
 void keccak_add(struct keccak *k, const void *p, size_t n) {
     const uint8_t *q = p;
+    if (!n) /* p may be NULL then */
+        return;
     if (k->fill) {
         size_t take = KECCAK_RATE - k->fill < n ? KECCAK_RATE - k->fill : n;
         memcpy(k->block + k->fill, q, take);

@@ -7,6 +7,7 @@
 #include "net/anchor.h"
 #include "net/chain.h"
 #include "net/http.h"
+#include "net/ws.h"
 #include "node/job.h"
 #include "node/private.h"
 #include "node/topic.h"
@@ -25,7 +26,7 @@
 #define EVIDENCE_MAX 1000 /* lies kept; the oldest go */
 
 /* chains/ID.json holds what net/chain.h's chain_config_from_json reads, "l1" as net/anchor.h has it, and of the node's own:
- *   urls: [RPC…], name, deploy_block, explorer, faucet */
+ *   urls: [RPC…], name, deploy_block, explorer, faucet, ws: a WebSocket RPC whose newHeads make the client look at once */
 
 struct chain_service {
     struct node *n;
@@ -35,6 +36,7 @@ struct chain_service {
     struct chain *light;
     struct chain_store store;
     struct chain_config cfg;
+    struct ws_watch *watch;        /* loop's thread; NULL: no "ws" in the chain's file */
     struct anchor_service *anchor; /* NULL: the chain's file names no L1 */
     json_t *file;                  /* NULL: no chain is configured */
     char **urls;
@@ -461,6 +463,20 @@ static enum loam_status first_block_of_anvil(struct chain_service *c, struct err
     return s;
 }
 
+/* newHeads by WebSocket: the client looks at once instead of at the next poll. */
+static void start_watch(struct node *n, void *arg) {
+    (void)arg;
+    struct chain_service *c = n->chain;
+    struct err e;
+    uv_mutex_lock(&c->lock);
+    const char *url = json_string_value(json_object_get(c->file, "ws"));
+    if (url && !c->watch && !c->stopping && c->http && ws_watch_new(&c->watch, c->http, url, c->light, &e)) {
+        c->watch = NULL;
+        log_warn("chain", "newHeads: %s", e.text);
+    }
+    uv_mutex_unlock(&c->lock);
+}
+
 /* Checks chain id, genesis and codes, then follows the head. Tried again while no endpoint answers; a wrong chain is not
  * followed at all. */
 static enum loam_status bring_up(struct job *j, void *arg, struct err *err) {
@@ -485,8 +501,14 @@ static enum loam_status bring_up(struct job *j, void *arg, struct err *err) {
         c->anchor = anchor;
         uv_mutex_unlock(&c->lock);
         publish(c);
-        if (!s)
+        if (!s) {
+            uv_mutex_lock(&c->lock);
+            bool ws = json_is_string(json_object_get(c->file, "ws"));
+            uv_mutex_unlock(&c->lock);
+            if (ws && node_post(c->n, start_watch, NULL, &e))
+                log_warn("chain", "newHeads: %s", e.text);
             return LOAM_OK;
+        }
         if (s == LOAM_ECHAIN || s == LOAM_EGENESIS || s == LOAM_ECODE)
             log_error("chain", "not followed: %s", e.text);
         else
@@ -526,6 +548,9 @@ static void close_http(struct node *n, void *arg) {
         uv_thread_join(&c->stopper);
         c->joined = true;
     }
+    if (c->watch)
+        ws_watch_close(c->watch);
+    c->watch = NULL;
     if (c->http)
         http_close(c->http, on_http_closed, c);
 }

@@ -44,8 +44,8 @@ case " $* " in
 *" contribute "*) most=3 ;;
 *" train "*) most=${KILL9_TRAIN:-8} ;;
 *" attribute "*) most=2 ;;
-*" record "* | *" claim "*) most=2 ;;
-*" validate "* | *" settle "*) most=4 ;;
+*" record "* | *" claim "*) most=1 ;;
+*" validate "* | *" settle "*) most=2 ;;
 *) exec "$KILL9_REAL" --no-start "$@" ;;
 esac
 again() { # the node of $data, as it was started

@@ -71,6 +71,8 @@ void keccak_init(struct keccak *k) {
 }
 
 void keccak_add(struct keccak *k, const void *p, size_t n) {
+    if (!n)
+        return; /* p may be NULL then, which memcpy must not see */
     const uint8_t *q = p;
     if (!n) /* p may be NULL then */
         return;

@@ -311,6 +311,40 @@ void chain_known(struct chain *c, uint64_t number, enum known *how, enum known *
 
 /* ---- linking ---- */
 
+/* Headers first … first + n - 1 in one batch, each checked by itself. Where batches are not taken: one by one. */
+static enum loam_status fetch_many(struct chain *c, struct header *out, uint64_t first, size_t n, int source, struct err *err) {
+    json_t *params[CHAIN_FETCH_BATCH], *results[CHAIN_FETCH_BATCH];
+    struct rpc_opts o = {.endpoint = source, .cancel = &c->cancel};
+    enum loam_status s = LOAM_EUNSUPPORTED;
+    if (n > 1) {
+        for (size_t i = 0; i < n; i++) {
+            params[i] = json_array();
+            json_array_append_new(params[i], hj_new_u64(first + i));
+            json_array_append_new(params[i], json_false());
+        }
+        s = rpc_batch_wait(c->rpc, results, "eth_getBlockByNumber", params, n, &o, err);
+        for (size_t i = 0; !s && i < n; i++) {
+            if (json_is_null(results[i]))
+                s = err_set(err, LOAM_ENULL, "block %llu: null", (unsigned long long)(first + i));
+            else if (!(s = header_from_json(&out[i], results[i], err)) && out[i].number != first + i)
+                s = err_set(err, LOAM_EWRONGBLOCK, "asked for block %llu, got %llu", (unsigned long long)(first + i), (unsigned long long)out[i].number);
+            else if (!s)
+                s = header_check(&out[i], &c->cfg.rules, err);
+            if (s)
+                while (i < n)
+                    json_decref(results[i++]);
+            else
+                json_decref(results[i]);
+        }
+    }
+    if (s == LOAM_EUNSUPPORTED) {
+        s = LOAM_OK;
+        for (size_t i = 0; i < n && !s; i++)
+            s = chain_fetch_header(c, &out[i], first + i, source, NULL, err);
+    }
+    return s;
+}
+
 /* Fetches and checks number after prev. */
 static enum loam_status next_header(struct chain *c, struct header *out, const struct header *prev, int source, struct err *err) {
     enum loam_status s = chain_fetch_header(c, out, prev->number + 1, source, NULL, err);
@@ -428,13 +462,16 @@ static enum loam_status link_to(struct chain *c, const struct header *head, int 
         struct header batch[CHAIN_FETCH_BATCH];
         size_t n = 0;
         const struct header *prev = &tip;
-        while (n < room && prev->number < head->number) {
-            if (prev->number + 1 == head->number) {
-                batch[n] = *head; /* held already */
-                s = header_follows(&batch[n], prev, &c->cfg.rules, err);
-            } else {
-                s = next_header(c, &batch[n], prev, source, err);
-            }
+        uint64_t ahead = head->number - tip.number;
+        size_t want = ahead < room ? (size_t)ahead : room;
+        /* The head itself is held already. */
+        s = fetch_many(c, batch, tip.number + 1, want - (want == ahead), source, err);
+        if (s)
+            return s;
+        if (want == ahead)
+            batch[want - 1] = *head;
+        while (n < want) {
+            s = header_follows(&batch[n], prev, &c->cfg.rules, err);
             if (s == LOAM_ELINK && !n) {
                 /* Our tip may have been replaced: ask for what stands at its height now. */
                 struct header there;

@@ -22,6 +22,7 @@ struct endpoint {
     char shown[256];
     int score;
     unsigned run; /* faults in a row */
+    bool no_batch;
     uint64_t calls, faults, lies, bytes, latency_us, rest_until_us;
     uint64_t window_begin_us, window_bytes;
     char last[160];
@@ -297,6 +298,92 @@ enum loam_status rpc_call_wait(struct rpc *r, json_t **result, const char *metho
             break;
     }
     json_decref(params);
+    return s;
+}
+
+/* The batch's answers, in any order, each id exactly once. */
+static enum loam_status read_batch(json_t **results, const struct http_response *resp, uint64_t first, size_t n, const char *method, struct err *err) {
+    char cut[160];
+    json_error_t je;
+    size_t i;
+    json_t *e;
+    if (resp->status < 200 || resp->status > 299)
+        return http_check(resp, err);
+    if (!resp->body.len)
+        return err_set(err, LOAM_EEMPTY, "%s: an empty answer", method);
+    json_t *m = json_loadb((const char *)resp->body.data, resp->body.len, JSON_REJECT_DUPLICATES, &je);
+    enum loam_status s = LOAM_OK;
+    if (!m)
+        return err_set(err, LOAM_EJSON, "%s: %s", method, text_clean_cut(cut, sizeof cut, je.text, strlen(je.text)));
+    if (!json_is_array(m))
+        s = err_set(err, LOAM_EUNSUPPORTED, "%s: batches are not taken", method);
+    else if (json_array_size(m) != n)
+        s = err_set(err, LOAM_ERPCID, "%s: %zu answers to %zu questions", method, json_array_size(m), n);
+    json_array_foreach(m, i, e) {
+        json_t *id = json_object_get(e, "id"), *v = json_object_get(e, "result"), *x = json_object_get(e, "error");
+        uint64_t k = json_is_integer(id) ? (uint64_t)json_integer_value(id) - first : n;
+        if (s)
+            break;
+        if (x && !json_is_null(x)) {
+            const char *text = json_string_value(json_object_get(x, "message"));
+            s = err_set(err, LOAM_ERPC, "%s: %s", method, text_clean_cut(cut, sizeof cut, text ? text : "error", strlen(text ? text : "error")));
+        } else if (k >= n || results[k]) {
+            s = err_set(err, LOAM_ERPCID, "%s: an answer to no question, or a second one", method);
+        } else if (!v) {
+            s = err_set(err, LOAM_EJSON, "%s: neither result nor error", method);
+        } else {
+            results[k] = json_incref(v);
+        }
+    }
+    json_decref(m);
+    for (i = 0; s && i < n; i++) {
+        json_decref(results[i]);
+        results[i] = NULL;
+    }
+    return s;
+}
+
+enum loam_status rpc_batch_wait(struct rpc *r, json_t **results, const char *method, json_t **params, size_t n, const struct rpc_opts *o,
+                                struct err *err) {
+    json_t *m = json_array();
+    struct http_request q;
+    struct http_response resp;
+    struct err e;
+    enum loam_status s;
+    int i = o && o->endpoint >= 0 && o->endpoint < (int)r->n ? o->endpoint : choose(r, 0);
+    uv_mutex_lock(&r->lock);
+    uint64_t first = r->next_id + 1;
+    r->next_id += n;
+    bool refused = r->e[i].no_batch;
+    uv_mutex_unlock(&r->lock);
+    for (size_t k = 0; k < n; k++) {
+        results[k] = NULL;
+        json_array_append_new(m, json_pack("{s:s,s:I,s:s,s:o}", "jsonrpc", "2.0", "id", (json_int_t)(first + k), "method", method, "params", params[k]));
+    }
+    char *body = refused ? NULL : json_dumps(m, JSON_COMPACT);
+    json_decref(m);
+    if (o && o->used)
+        *o->used = i;
+    if (!body)
+        return refused ? err_set(err, LOAM_EUNSUPPORTED, "%s: batches are not taken", method) : err_set(err, LOAM_ENOMEM, "RPC request %s", method);
+    fill(&q, r, i, body, o);
+    e.text[0] = 0;
+    s = http_fetch_wait(r->http, &resp, &q, &e);
+    if (!s)
+        s = read_batch(results, &resp, first, n, method, &e);
+    /* Servers without batches answer an error object, or refuse the request. */
+    if (s == LOAM_EUNSUPPORTED || s == LOAM_ESTATUS) {
+        uv_mutex_lock(&r->lock);
+        r->e[i].no_batch = true;
+        uv_mutex_unlock(&r->lock);
+        s = LOAM_EUNSUPPORTED;
+    } else {
+        note(r, i, s, &resp, &e);
+    }
+    http_response_clear(&resp);
+    free(body);
+    if (s && err)
+        *err = e;
     return s;
 }
 

@@ -36,7 +36,11 @@ struct rpc_opts {
  * result is given as json_null. opts may be NULL. With RPC_ANY, network faults are tried once on each other endpoint. */
 enum loam_status rpc_call_wait(struct rpc *r, json_t **result, const char *method, json_t *params, const struct rpc_opts *opts,
                                struct err *err) LOAM_MUST_USE;
-/* The same without waiting; loop thread only. result is borrowed during done. */
+/* n calls of one method in one JSON-RPC batch to one endpoint (opts->endpoint, or the best). params[i] are stolen; results[i] are the
+ * caller's, all of them or none. LOAM_EUNSUPPORTED where the endpoint does not take batches (remembered: it is not asked again). */
+enum loam_status rpc_batch_wait(struct rpc *r, json_t **results, const char *method, json_t **params, size_t n, const struct rpc_opts *opts,
+                                struct err *err) LOAM_MUST_USE;
+/* rpc_call_wait without waiting; loop thread only. result is borrowed during done. */
 typedef void (*rpc_done)(void *arg, enum loam_status s, json_t *result, const struct err *e);
 enum loam_status rpc_call(struct rpc *r, const char *method, json_t *params, const struct rpc_opts *opts, rpc_done done,
                           void *arg, struct err *err) LOAM_MUST_USE;

@@ -112,27 +112,55 @@ static bool raw_answer(int raw, struct server_reply *r, json_int_t id) {
     }
 }
 
-static void rpc_handler(const struct server_request *q, struct server_reply *r) {
-    bool liar = q->arg == &sim;
-    json_t *m = json_loadb((const char *)q->body, q->body_len, 0, NULL);
+/* One question's answer. */
+static json_t *answer(json_t *m, bool liar, struct sim *chain) {
     const char *method = json_string_value(json_object_get(m, "method"));
     json_t *params = json_object_get(m, "params");
     json_int_t id = json_integer_value(json_object_get(m, "id"));
     uv_mutex_lock(&lock);
-    bool mine = liar && script && (!script->method || !strcmp(script->method, method));
-    if (mine && script->raw) {
-        int raw = script->raw;
-        uv_mutex_unlock(&lock);
+    json_t *result = sim_answer(chain, method, params);
+    if (liar && script && script->twist && (!script->method || !strcmp(script->method, method)))
+        script->twist(&result, params);
+    uv_mutex_unlock(&lock);
+    return result ? json_pack("{s:s,s:I,s:o}", "jsonrpc", "2.0", "id", id, "result", result)
+                  : json_pack("{s:s,s:I,s:{s:i,s:s}}", "jsonrpc", "2.0", "id", id, "error", "code", -32601, "message", "no such method");
+}
+
+static unsigned batches, singles;
+static int batch_lie; /* 1: one answer left out, 2: one twice, 3: another id, 4: an error inside */
+
+static void rpc_handler(const struct server_request *q, struct server_reply *r) {
+    bool liar = q->arg == &sim, one_by_one = !strcmp(q->path, "/single");
+    json_t *m = json_loadb((const char *)q->body, q->body_len, 0, NULL), *first = json_is_array(m) ? json_array_get(m, 0) : m, *a, *x;
+    const char *method = json_string_value(json_object_get(first, "method"));
+    json_int_t id = json_integer_value(json_object_get(first, "id"));
+    size_t i;
+    uv_mutex_lock(&lock);
+    int raw = liar && script && (!script->method || !strcmp(script->method, method)) ? script->raw : 0;
+    uv_mutex_unlock(&lock);
+    if (raw) {
         raw_answer(raw, r, id);
         json_decref(m);
         return;
     }
-    json_t *result = sim_answer(q->arg == &l1 ? &l1 : &sim, method, params);
-    if (mine && script->twist)
-        script->twist(&result, params);
-    uv_mutex_unlock(&lock);
-    json_t *a = result ? json_pack("{s:s,s:I,s:o}", "jsonrpc", "2.0", "id", id, "result", result)
-                       : json_pack("{s:s,s:I,s:{s:i,s:s}}", "jsonrpc", "2.0", "id", id, "error", "code", -32601, "message", "no such method");
+    if (json_is_array(m) && one_by_one) {
+        a = json_pack("{s:s,s:n,s:{s:i,s:s}}", "jsonrpc", "2.0", "id", "error", "code", -32600, "message", "no batches");
+    } else if (json_is_array(m)) {
+        batches++;
+        a = json_array();
+        json_array_foreach(m, i, x) json_array_insert_new(a, 0, answer(x, liar, q->arg == &l1 ? &l1 : &sim)); /* in another order */
+        if (batch_lie == 1)
+            json_array_remove(a, 0);
+        if (batch_lie == 2)
+            json_array_set(a, 0, json_array_get(a, 1));
+        if (batch_lie == 3)
+            json_object_set_new(json_array_get(a, 0), "id", json_integer(1));
+        if (batch_lie == 4)
+            json_object_set_new(json_array_get(a, 0), "error", json_pack("{s:i,s:s}", "code", -32000, "message", "busy"));
+    } else {
+        singles++;
+        a = answer(m, liar, q->arg == &l1 ? &l1 : &sim);
+    }
     char *text = json_dumps(a, JSON_COMPACT);
     server_send(r, 200, "application/json", text, strlen(text));
     free(text);
@@ -149,7 +177,7 @@ static void feed_handler(const struct server_request *q, struct server_reply *r)
 }
 
 static const struct server_route routes[] = {
-    {"POST", "/honest", rpc_handler, NULL}, {"POST", "/liar", rpc_handler, &sim}, {"POST", "/l1", rpc_handler, &l1}, {"GET", "/feed/latest", feed_handler, NULL}, {0}};
+    {"POST", "/honest", rpc_handler, NULL}, {"POST", "/liar", rpc_handler, &sim}, {"POST", "/l1", rpc_handler, &l1}, {"POST", "/single", rpc_handler, NULL}, {"GET", "/feed/latest", feed_handler, NULL}, {0}};
 
 static void http_gone(void *arg) {
     uv_close((uv_handle_t *)&quit, NULL);
@@ -859,6 +887,31 @@ static void test_feed(void **state) {
     close_client(&k);
 }
 
+/* Headers come in batches; what is wrong with a batch; an RPC without batches. */
+static void test_batches(void **state) {
+    struct client k;
+    struct err e;
+    char url[64];
+    static const enum loam_status codes[] = {LOAM_OK, LOAM_ERPCID, LOAM_ERPCID, LOAM_ERPCID, LOAM_ERPC};
+    say(NULL);
+    for (batch_lie = 0; batch_lie < 5; batch_lie++) {
+        open_client(&k, (const char *const[]){honest_url, NULL}, NULL);
+        batches = singles = 0;
+        FAILS(codes[batch_lie], chain_sync(k.c, &e));
+        if (!batch_lie)
+            assert_true(batches >= 1 && singles == 2); /* head, genesis, and all the rest at once */
+        close_client(&k);
+    }
+    batch_lie = 0;
+    snprintf(url, sizeof url, "http://127.0.0.1:%u/single", server_port(server));
+    open_client(&k, (const char *const[]){url, NULL}, NULL);
+    batches = singles = 0;
+    OK(chain_sync(k.c, &e));
+    assert_int_equal(batches, 0);
+    assert_int_equal(singles, sim.n);
+    close_client(&k);
+}
+
 /* A store from an earlier run: the client resumes, and refuses to go on with another chain. */
 static void test_resume(void **state) {
     struct client k;
@@ -1188,7 +1241,7 @@ static void test_anchor(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_honest), cmocka_unit_test(test_lies),   cmocka_unit_test(test_agreement), cmocka_unit_test(test_reorgs),
+        cmocka_unit_test(test_honest), cmocka_unit_test(test_lies),   cmocka_unit_test(test_agreement), cmocka_unit_test(test_batches), cmocka_unit_test(test_reorgs),
         cmocka_unit_test(test_feed),   cmocka_unit_test(test_resume), cmocka_unit_test(test_history), cmocka_unit_test(test_config),
         cmocka_unit_test(test_anchor),
     };

@@ -2,11 +2,13 @@
 #include "base/keccak.h"
 #include "base/mem.h"
 #include "base/text.h"
+#include "gpu/arith.h"
 #include "lm/model_in.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/banned.h"
 
@@ -35,6 +37,10 @@ void lm_model_free(struct lm_model *m) {
     mem_free(o->image);
     mem_free(o->floats);
     gguf_clear(&o->gguf);
+    for (size_t i = 0; i < o->n_maps; i++)
+        file_unmap(&o->maps[i]);
+    mem_free(o->maps);
+    mem_free(o->tensors);
     pthread_mutex_destroy(&o->lock);
     mem_free(o);
     mem_free(m->layers);
@@ -136,7 +142,8 @@ enum loam_status lm_model_open(struct lm_model **out, const char *path, struct e
         return s;
     const char *base = strrchr(path, '/');
     text_clean_cut(m->name, sizeof m->name, base ? base + 1 : path, strlen(base ? base + 1 : path));
-    s = model_from_gguf(m, path, err);
+    struct stat st;
+    s = !stat(path, &st) && S_ISDIR(st.st_mode) ? model_from_folder(m, path, err) : model_from_gguf(m, path, err);
     if (!s)
         s = model_check_tensors(m, err);
     if (s) {
@@ -166,6 +173,22 @@ void lm_model_rope(double *inv_freq, const struct lm_model *m, bool local) {
         gpu_dequant(f, m->rope_freqs.type, m->rope_freqs.data, n);
         for (uint32_t i = 0; i < n; i++)
             inv_freq[i] /= (double)f[i];
+        return;
+    }
+    if (c->scaling == LM_SCALING_YARN) {
+        /* "YaRN", 2023, section 3.2, as transformers rounds it: dimensions that turn often keep their speed, slow ones are
+         * stretched, a ramp between. */
+        double span = 2 * arith_log64(c->rope_base), ctx = (double)c->scaling_context;
+        double low = floor(c->D * arith_log64(ctx / (c->scaling_low * 2 * PI)) / span);
+        double high = ceil(c->D * arith_log64(ctx / (c->scaling_high * 2 * PI)) / span);
+        low = low < 0 ? 0 : low;
+        high = high > c->D - 1.0 ? c->D - 1.0 : high;
+        high = high == low ? low + 0.001 : high;
+        for (uint32_t i = 0; i < n; i++) {
+            double ramp = ((double)i - low) / (high - low);
+            ramp = ramp < 0 ? 0 : ramp > 1 ? 1 : ramp;
+            inv_freq[i] = inv_freq[i] / c->scaling_factor * ramp + inv_freq[i] * (1 - ramp);
+        }
         return;
     }
     for (uint32_t i = 0; i < n; i++) {

@@ -15,6 +15,10 @@
 
 struct lm_model_own {
     struct gguf gguf;
+    struct file_map *maps; /* [n_maps] safetensors files */
+    size_t n_maps;
+    struct st_tensor *tensors; /* [n_tensors], by name */
+    size_t n_tensors;
     struct lm_tokenizer *tokenizer;
     struct lm_template *tmpl;
     pthread_mutex_t lock; /* for the two lazy parts below */
@@ -33,5 +37,8 @@ enum loam_status model_check_config(const struct lm_config *c, struct err *err);
 enum loam_status model_check_tensors(struct lm_model *m, struct err *err);
 /* Reads a GGUF file into m. */
 enum loam_status model_from_gguf(struct lm_model *m, const char *path, struct err *err);
+
+/* Reads a folder of safetensors into m. */
+enum loam_status model_from_folder(struct lm_model *m, const char *dir, struct err *err);
 
 #endif

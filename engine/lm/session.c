@@ -28,8 +28,8 @@ struct lm_engine {
     struct packed *adapters;
     unsigned sessions;
     /* RoPE tables for positions below rope_n */
-    double *freq;
-    float *cos_table, *sin_table;
+    double *freq, *freq_local; /* local: of sliding layers with a base of their own, or NULL */
+    float *cos_table, *sin_table, *cos_local, *sin_local;
     uint32_t rope_n;
     /* pages: each holds all layers of GPU_KV_PAGE positions */
     uint64_t page_bytes, pages_n, pages_max;
@@ -88,11 +88,14 @@ enum loam_status lm_engine_new(struct lm_engine **out, struct lm_model *m, const
         e->gpu->yield = engine_yield;
         e->gpu->yield_arg = e;
         e->freq = mem_array(c->D / 2, sizeof *e->freq);
+        e->freq_local = c->rope_base_local != 0 ? mem_array(c->D / 2, sizeof *e->freq) : NULL;
         e->list = mem_zarray(LM_BATCH_MAX, sizeof *e->list);
-        if (!e->freq || !e->list)
+        if (!e->freq || !e->list || (c->rope_base_local != 0 && !e->freq_local))
             s = err_set(err, LOAM_ENOMEM, "no memory for an engine");
         else
             lm_model_rope(e->freq, m, false);
+        if (!s && e->freq_local)
+            lm_model_rope(e->freq_local, m, true);
     }
     if (s) {
         lm_engine_free(e);
@@ -113,9 +116,12 @@ void lm_engine_free(struct lm_engine *e) {
         gpu_free(e->gpu, e->work);
         gpu_free(e->gpu, e->cos_table);
         gpu_free(e->gpu, e->sin_table);
+        gpu_free(e->gpu, e->cos_local);
+        gpu_free(e->gpu, e->sin_local);
     }
     gpu_close(e->gpu);
     mem_free(e->freq);
+    mem_free(e->freq_local);
     mem_free(e->list);
     mem_free(e);
 }
@@ -135,27 +141,41 @@ void lm_engine_memory(struct lm_engine_memory *out, const struct lm_engine *e) {
                                      .kv_max = e->pages_max * e->page_bytes};
 }
 
+#define TRY(call)                                                                                                   \
+    do {                                                                                                            \
+        enum loam_status try_ = (call);                                                                             \
+        if (try_)                                                                                                   \
+            return try_;                                                                                            \
+    } while (0)
+
 /* ---- memory that grows ---- */
 
-static enum loam_status rope_up_to(struct lm_engine *e, uint32_t n, struct err *err) {
-    if (n <= e->rope_n)
-        return LOAM_OK;
-    const struct lm_config *c = &e->model->config;
-    uint32_t cap = e->rope_n ? e->rope_n : 512;
-    while (cap < n)
-        cap *= 2;
-    size_t bytes = (size_t)cap * (c->D / 2) * sizeof(float);
+static enum loam_status table(struct lm_engine *e, float **cos_table, float **sin_table, uint32_t cap, const double *freq, struct err *err) {
+    uint32_t D = e->model->config.D;
+    size_t bytes = (size_t)cap * (D / 2) * sizeof(float);
     float *cs = gpu_alloc(e->gpu, bytes), *sn = gpu_alloc(e->gpu, bytes);
     if (!cs || !sn) {
         gpu_free(e->gpu, cs);
         gpu_free(e->gpu, sn);
         return err_set(err, LOAM_ENOMEM, "no memory for the RoPE table of %u positions", cap);
     }
-    gpu_rope_table(cs, sn, cap, c->D, e->freq);
-    gpu_free(e->gpu, e->cos_table);
-    gpu_free(e->gpu, e->sin_table);
-    e->cos_table = cs;
-    e->sin_table = sn;
+    gpu_rope_table(cs, sn, cap, D, freq);
+    gpu_free(e->gpu, *cos_table);
+    gpu_free(e->gpu, *sin_table);
+    *cos_table = cs;
+    *sin_table = sn;
+    return LOAM_OK;
+}
+
+static enum loam_status rope_up_to(struct lm_engine *e, uint32_t n, struct err *err) {
+    if (n <= e->rope_n)
+        return LOAM_OK;
+    uint32_t cap = e->rope_n ? e->rope_n : 512;
+    while (cap < n)
+        cap *= 2;
+    TRY(table(e, &e->cos_table, &e->sin_table, cap, e->freq, err));
+    if (e->freq_local)
+        TRY(table(e, &e->cos_local, &e->sin_local, cap, e->freq_local, err));
     e->rope_n = cap;
     return LOAM_OK;
 }
@@ -409,13 +429,6 @@ struct round {
     int n_adapters;
 };
 
-#define TRY(call)                                                                                                   \
-    do {                                                                                                            \
-        enum loam_status try_ = (call);                                                                             \
-        if (try_)                                                                                                   \
-            return try_;                                                                                            \
-    } while (0)
-
 /* Several weights on one input: products, then adapters on the unquantised input, then biases. */
 static enum loam_status linears(struct lm_engine *e, const struct round *r, uint32_t layer, enum lm_linear first, int n, float *const *y,
                                 const float *x, struct err *err) {
@@ -463,24 +476,32 @@ static enum loam_status layer_forward(struct lm_engine *e, struct round *r, uint
     struct gpu *g = e->gpu;
     const struct gpu_ops *ops = g->ops;
     const uint32_t T = r->t, qd = c->H * c->D, kd = c->G * c->D;
+    const bool sliding = c->window && !(c->window_pattern && (l + 1) % c->window_pattern == 0);
+    const float *cs = sliding && e->cos_local ? e->cos_local : e->cos_table, *sn = sliding && e->sin_local ? e->sin_local : e->sin_table;
+    struct gpu_attn attn = e->attn;
+    attn.window = sliding ? c->window : 0;
     TRY(ops->rmsnorm(g, e->xn, NULL, e->x, lw->attn_norm, T, c->C, c->norm_eps, err));
     TRY(linears(e, r, l, LM_Q, 3, (float *[]){e->q, e->k, e->v}, e->xn, err));
     if (lw->q_norm)
         TRY(ops->rmsnorm(g, e->q, NULL, e->q, lw->q_norm, T * c->H, c->D, c->norm_eps, err));
     if (lw->k_norm)
         TRY(ops->rmsnorm(g, e->k, NULL, e->k, lw->k_norm, T * c->G, c->D, c->norm_eps, err));
-    TRY(ops->rope(g, e->q, qd, T, c->H, c->D, c->D, e->cos_table, e->sin_table, e->pos, c->rope, false, err));
-    TRY(ops->rope(g, e->k, kd, T, c->G, c->D, c->D, e->cos_table, e->sin_table, e->pos, c->rope, false, err));
+    TRY(ops->rope(g, e->q, qd, T, c->H, c->D, c->D, cs, sn, e->pos, c->rope, false, err));
+    TRY(ops->rope(g, e->k, kd, T, c->G, c->D, c->D, cs, sn, e->pos, c->rope, false, err));
     for (uint32_t i = 0; i < r->n; i++)
         r->kv[i].off = gpu_kv_page_elems(&e->attn) * l;
-    TRY(ops->kv_store(g, e->k, e->v, kd, &e->attn, r->kv, r->n, err));
-    TRY(ops->attn_kv(g, e->o, qd, e->q, qd, &e->attn, r->kv, r->n, err));
+    TRY(ops->kv_store(g, e->k, e->v, kd, &attn, r->kv, r->n, err));
+    TRY(ops->attn_kv(g, e->o, qd, e->q, qd, &attn, r->kv, r->n, err));
     TRY(linears(e, r, l, LM_O, 1, (float *[]){e->tmp}, e->o, err));
+    if (lw->post_attn_norm)
+        TRY(ops->rmsnorm(g, e->tmp, NULL, e->tmp, lw->post_attn_norm, T, c->C, c->norm_eps, err));
     TRY(ops->add(g, e->x, e->x, e->tmp, (size_t)T * c->C, err));
     TRY(ops->rmsnorm(g, e->xn, NULL, e->x, lw->ffn_norm, T, c->C, c->norm_eps, err));
     TRY(linears(e, r, l, LM_GATE, 2, (float *[]){e->gate, e->up}, e->xn, err));
     TRY(ops->glu(g, e->gate, e->gate, e->up, (size_t)T * c->F, c->gelu ? GPU_GELU_TANH : GPU_SILU, err));
     TRY(linears(e, r, l, LM_DOWN, 1, (float *[]){e->tmp}, e->gate, err));
+    if (lw->post_ffn_norm)
+        TRY(ops->rmsnorm(g, e->tmp, NULL, e->tmp, lw->post_ffn_norm, T, c->C, c->norm_eps, err));
     return ops->add(g, e->x, e->x, e->tmp, (size_t)T * c->C, err);
 }
 

@@ -968,6 +968,21 @@ static void test_config(void **state) {
         json_decref(x);
     }
     json_decref(o);
+    /* the files that are shipped */
+    static const uint64_t ids[] = {10, 1612, 11155420};
+    for (size_t i = 0; i < 3; i++) {
+        char path[600];
+        const char *src = getenv("srcdir");
+        snprintf(path, sizeof path, "%s/contrib/chains/%llu.json", src ? src : "../net", (unsigned long long)ids[i]);
+        o = json_load_file(path, JSON_REJECT_DUPLICATES, NULL);
+        assert_non_null(o);
+        OK(chain_config_from_json(&c, o, &e));
+        assert_int_equal(c.chain_id, ids[i]);
+        assert_true(c.from_head);
+        assert_int_equal(c.rules.forks.canyon == FORK_UNKNOWN, ids[i] == 1612);
+        chain_config_clear(&c);
+        json_decref(o);
+    }
 }
 
 static void test_history(void **state) {

@@ -83,19 +83,15 @@ while [ $round -lt "$KILLS" ]; do
         [ $i -lt 1800 ] || { echo "kill9: a job of $data does not end" >&2; exit 1; }
         sleep 0.1
     done
+    [ -s "$KILL9_STATE/done" ] && continue
+    "$KILL9_REAL" --data "$data" --no-start --json job list >"$KILL9_STATE/jobs" 2>/dev/null
+    job=$(sed -n 's/^ *"id": \([0-9]*\),.*/\1/p' "$KILL9_STATE/jobs" | head -1)
+    [ -n "$job" ] && grep -q '"status": "LOAM_OK"' "$KILL9_STATE/jobs" &&
+        "$KILL9_REAL" --data "$data" --no-start --json job show "$job" >"$KILL9_STATE/show" 2>/dev/null &&
+        python3 -c 'import json,sys; r = json.load(open(sys.argv[1])).get("result"); r is None or print(json.dumps(r))' "$KILL9_STATE/show" >"$KILL9_STATE/done"
 done
-"$KILL9_REAL" --data "$data" --no-start --json job list >"$KILL9_STATE/jobs" 2>/dev/null
 "$KILL9_REAL" --no-start "$@" >"$KILL9_STATE/out" 2>"$KILL9_STATE/err"
 status=$?
 cat "$KILL9_STATE/err" >&2
-job=$(sed -n 's/^ *"id": \([0-9]*\),.*/\1/p' "$KILL9_STATE/jobs" | head -1)
-if [ $status = 0 ] && [ -s "$KILL9_STATE/done" ]; then
-    cat "$KILL9_STATE/done"
-    exit 0
-fi
-if [ $status = 0 ] && [ -n "$job" ] && grep -q '"status": "LOAM_OK"' "$KILL9_STATE/jobs"; then
-    "$KILL9_REAL" --data "$data" --no-start --json job show "$job" >"$KILL9_STATE/show" 2>/dev/null &&
-        python3 -c 'import json,sys; r = json.load(open(sys.argv[1])).get("result"); print(json.dumps(r)) if r is not None else sys.exit(1)' "$KILL9_STATE/show" && exit 0
-fi
-cat "$KILL9_STATE/out"
+if [ $status = 0 ] && [ -s "$KILL9_STATE/done" ]; then cat "$KILL9_STATE/done"; else cat "$KILL9_STATE/out"; fi
 exit $status

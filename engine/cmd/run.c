@@ -77,7 +77,7 @@ static void emit(struct cmd_call *c, int stream, const char *text, size_t n) {
     if (n && !text_clean(&clean, text, n, TEXT_LINES, NULL) && clean.len) {
         if (c->io)
             control_call_out(c->io, stream, (const char *)clean.data, clean.len);
-        else if (stream == 2)
+        else if (stream == 2 && !(clean.len == 1 && clean.data[0] == '\n'))
             log_info("cmd", "job %llu: %s", (unsigned long long)c->job_id, (const char *)clean.data);
     }
     buf_clear(&clean);

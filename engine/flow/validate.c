@@ -17,6 +17,9 @@
 
 #include "base/banned.h"
 
+#define BATCH_WAIT_MS 500
+#define BATCH_WAIT_STEPS 20 /* ten seconds: some blocks */
+
 /* What was found. A message in reason and LOAM_EVERIFY mean "invalid"; every other failure is this node's own and gives no verdict. */
 struct finding {
     unsigned verdict;
@@ -357,7 +360,11 @@ enum loam_status flow_validate(struct flow *f, json_t **out, uint64_t batch, con
     enum loam_status s;
     *out = NULL;
     TRY(account_of_key(f->node, &account, key, err));
-    TRY(entry_read(f->node, &e, batch, err));
+    /* The poster's node may be a block ahead of ours. */
+    for (int i = 0; (s = entry_read(f->node, &e, batch, err)) == LOAM_ENOTFOUND && i < BATCH_WAIT_STEPS; i++)
+        TRY(flow_sleep(f, BATCH_WAIT_MS, err));
+    if (s)
+        goto out;
     TRY(posted_read(f, &b, &bjson, NULL, &e, err));
     snprintf(work, sizeof work, "validate/%llu/%llu", (unsigned long long)account, (unsigned long long)batch);
     TRY(flow_own(f, work, err)); /* never let go: a verdict is committed with its salt once */

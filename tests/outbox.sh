@@ -78,6 +78,25 @@ run --json chain pending | grep -q '"state": "sent"' && bad "the replaced transa
 n=$(run --json chain account dev | sed -n 's/.*"nonce": \([0-9]*\).*/\1/p')
 [ "$n" = 2 ] || bad "dev's nonce is $n, not 2"
 
+# Ctrl-C leaves the job, says how to cancel it; cancelled, the transaction that is out still counts
+rpc evm_setAutomine '[false]' >/dev/null
+timeout --preserve-status -s INT 1 "$loam" --data "$data" --no-start --yes chain send $to 0.125 --from dev >"$work/out" 2>"$work/err"
+x=$?
+[ $x = 130 ] || bad "Ctrl-C: exit status $x"
+job=$(sed -n 's/.*loam job cancel \([0-9]*\).*/\1/p' "$work/err")
+[ -n "$job" ] || bad "Ctrl-C: does not say how to cancel: $(cat "$work/err")"
+run --json job show "$job" | grep -q '"state": "running"' || bad "Ctrl-C ended the job"
+want 0 "" job cancel "$job"
+sleep 0.5
+run --json job show "$job" | grep -q '"state": "cancelled"' || bad "the job was not cancelled"
+rpc evm_setAutomine '[true]' >/dev/null
+rpc evm_mine '[]' >/dev/null
+sleep 1
+want 0 "" job resume "$job"
+sleep 1
+run --json job show "$job" | grep -q '"state": "done"' || bad "resumed: $(run job show "$job")"
+want 0 "balance: *1.625 OPEN" chain account $to
+
 # the RPC goes away and comes back
 devnet stop "$work/chain"
 want 69 "" chain send $to 0.25 --from dev
@@ -85,7 +104,7 @@ want 0 "running" node status
 devnet start "$work/chain" --port "$PORT" || bad "the chain does not start again"
 sleep 1
 want 0 "tx:" chain send $to 0.25 --from dev
-want 0 "balance: *1.75 OPEN" chain account $to
+want 0 "balance: *1.875 OPEN" chain account $to
 
 # another chain under the same address
 down

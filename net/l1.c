@@ -1,6 +1,8 @@
 #include "net/l1.h"
 
 #include "base/bytes.h"
+#include "base/keccak.h"
+#include "net/abi.h"
 
 #include <string.h>
 
@@ -201,4 +203,86 @@ enum loam_status l1_operator_fee(struct u256 *out, const struct l1_attributes *a
     }
     OVER(u256_add(out, x, u256_from(a->operator_fee_constant)));
     return LOAM_OK;
+}
+
+/* ---- deposits ---- */
+
+static void source(struct hash32 *out, uint64_t domain, const struct hash32 *block, uint64_t n) {
+    uint8_t m[64] = {0};
+    memcpy(m, block->b, 32);
+    put_be64(m + 56, n);
+    keccak256(m + 32, m, 64);
+    memset(m, 0, 32);
+    put_be64(m + 24, domain);
+    keccak256(out->b, m, 64);
+}
+void l1_source_user(struct hash32 *out, const struct hash32 *block, uint64_t log_index) {
+    source(out, 0, block, log_index);
+}
+void l1_source_attributes(struct hash32 *out, const struct hash32 *block, uint64_t sequence) {
+    source(out, 1, block, sequence);
+}
+
+void l1_alias(struct addr20 *out, const struct addr20 *a) {
+    static const uint8_t offset[20] = {0x11, 0x11, [18] = 0x11, [19] = 0x11};
+    unsigned carry = 0;
+    for (int i = 20; i--;) {
+        unsigned v = a->b[i] + offset[i] + carry;
+        out->b[i] = (uint8_t)v;
+        carry = v >> 8;
+    }
+}
+
+enum loam_status l1_force_call(struct buf *out, const struct addr20 *to, struct u256 value, uint64_t gas, const void *data, size_t n,
+                               struct err *err) {
+    struct addr20 none = {{0}};
+    /* The portal asks for 21000 and 40 gas a byte at least. */
+    if (n > 120000)
+        return err_set(err, LOAM_ELIMIT, "a deposit of %zu bytes, the portal takes at most 120000", n);
+    if (gas < 21000 + 40 * n)
+        return err_set(err, LOAM_ERANGE, "a deposit of %zu bytes needs at least %zu gas", n, 21000 + 40 * n);
+    return abi_call(out, "depositTransaction(address,uint256,uint64,bool,bytes)",
+                    ABI(abi_addr(to ? to : &none), abi_u256(value), abi_u64(gas), abi_bool(!to), abi_bytes(data, n)), err);
+}
+
+enum loam_status l1_force_tx(struct tx *t, const struct log *l, const struct addr20 *portal, struct err *err) {
+    static const char event[] = "TransactionDeposited(address indexed from, address indexed to, uint256 indexed version, bytes opaqueData)";
+    struct abi_doc d;
+    struct buf raw = BUF_INIT(1u << 20);
+    const uint8_t *p;
+    size_t n;
+    uint64_t version;
+    memset(t, 0, sizeof *t);
+    if (!addr_eq(&l->addr, portal))
+        return err_set(err, LOAM_EPARSE, "deposit: not an event of the portal");
+    enum loam_status s = abi_event(&d, event, l->topics, l->topic_count, l->data, l->data_len, err);
+    if (s)
+        return s;
+    t->type = TX_DEPOSIT;
+    if ((s = abi_get_addr(&t->from, abi_field(&d, "from"), err)) || (s = abi_get_addr(&t->to, abi_field(&d, "to"), err)) ||
+        (s = abi_get_u64(&version, abi_field(&d, "version"), err)) || (s = abi_get_bytes(&p, &n, abi_field(&d, "opaqueData"), err)))
+        goto done;
+    /* version 0: mint(32) value(32) gas(8) creation(1) data */
+    if (version || n < 73 || p[72] > 1) {
+        s = err_set(err, LOAM_EPARSE, "deposit: version %llu, %zu bytes", (unsigned long long)version, n);
+        goto done;
+    }
+    t->mint = u256_from_be(p);
+    t->value = u256_from_be(p + 32);
+    t->gas = be64(p + 64);
+    t->create = p[72];
+    /* The document's copy goes: point into the log, where the same bytes stand behind offset and length. */
+    t->data = l->data + 64 + 73;
+    t->data_len = n - 73;
+    if (memcmp(p, l->data + 64, n)) {
+        s = err_set(err, LOAM_EPARSE, "deposit: its data stands at another offset than the portal writes");
+        goto done;
+    }
+    l1_source_user(&t->source_hash, &l->block_hash, l->log_index);
+    if (!(s = tx_encode(&raw, t, err)))
+        keccak256(t->hash.b, raw.data, raw.len);
+done:
+    buf_clear(&raw);
+    abi_clear(&d);
+    return s;
 }

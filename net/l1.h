@@ -3,8 +3,10 @@
 #ifndef LOAM_NET_L1_H
 #define LOAM_NET_L1_H
 
+#include "base/bytes.h"
 #include "base/u256.h"
-#include "record/types.h"
+#include "net/receipt.h"
+#include "net/tx.h"
 
 #include <stdbool.h>
 
@@ -36,5 +38,20 @@ enum loam_status l1_fee(struct u256 *out, const struct l1_attributes *a, enum l1
 enum loam_status l1_operator_fee(struct u256 *out, const struct l1_attributes *a, uint64_t gas, struct err *err) LOAM_MUST_USE;
 /* Length that FastLZ (level 1) would compress to; the size estimate of Fjord rests on it. */
 uint32_t l1_fastlz_size(const uint8_t *p, size_t n);
+
+/* Where deposits come from (specs, deposits): sourceHash of a user's deposit (L1 block, index of its log in the block) and of an
+ * attributes deposit (L1 block, sequence number). */
+void l1_source_user(struct hash32 *out, const struct hash32 *l1_block, uint64_t log_index);
+void l1_source_attributes(struct hash32 *out, const struct hash32 *l1_block, uint64_t sequence);
+/* The L2 alias of a contract on L1: + 0x1111000000000000000000000000000000001111. */
+void l1_alias(struct addr20 *out, const struct addr20 *a);
+
+/* Forcing a transaction in through L1, when the sequencer leaves it out: calldata for OptimismPortal's
+ * depositTransaction(to, value, gas, creation, data), appended to out. to NULL: creation. */
+enum loam_status l1_force_call(struct buf *out, const struct addr20 *to, struct u256 value, uint64_t gas, const void *data, size_t n,
+                               struct err *err) LOAM_MUST_USE;
+/* The L2 transaction that a TransactionDeposited event of the portal becomes (a verified L1 log): t and its hash on L2, so that its
+ * receipt can be looked for. t->data borrows from the log. LOAM_EPARSE. */
+enum loam_status l1_force_tx(struct tx *t, const struct log *event, const struct addr20 *portal, struct err *err) LOAM_MUST_USE;
 
 #endif

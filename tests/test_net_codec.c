@@ -1331,6 +1331,9 @@ static void test_l1_block(void **state) {
         assert_int_equal(t.type, TX_DEPOSIT);
         OK(l1_attributes_decode(&a, t.data, t.data_len, &e));
         assert_int_equal(a.form, L1_ECOTONE);
+        struct hash32 src;
+        l1_source_attributes(&src, &a.hash, a.sequence);
+        assert_true(hash_eq(&src, &t.source_hash)); /* real blocks: the sequencer derived the same */
         FAILS(LOAM_EORIGIN, l1_attributes_decode(&b, t.data, t.data_len - 1, &e));
         json_t *p = json_array_get(json_object_get(w, "proofs_against_parent_state_root"), 0);
         json_array_foreach(json_object_get(p, "storageProof"), i, x) {
@@ -1403,6 +1406,48 @@ static void test_fees(void **state) {
     assert_true(l1_fastlz_size(data, sizeof data) <= 1000 + 1000 / 32 + 1);
 }
 
+/* A forced transaction: the portal's call, its event, and the L2 transaction it becomes. */
+static void test_force(void **state) {
+    static const struct addr20 portal = {{0x90, 1}}, to = {{0x70, 2}}, from = {{0xf0, 3}};
+    struct buf b = BUF_INIT(4096), data = BUF_INIT(4096);
+    struct err e;
+    struct tx t, back;
+    struct log l;
+    FAILS(LOAM_ERANGE, l1_force_call(&b, &to, U256_ZERO, 21000, "abc", 3, &e));
+    OK(l1_force_call(&b, &to, u256_from(5), 100000, "abc", 3, &e));
+    assert_int_equal(be32(b.data), 0xe9e05c42); /* depositTransaction, as in the portal's ABI */
+    buf_reset(&b);
+    /* the event */
+    uint8_t opaque[76] = {[31] = 9, [63] = 5, [72] = 0, [73] = 'a', [74] = 'b', [75] = 'c'};
+    put_be64(opaque + 64, 100000);
+    OK(abi_encode(&data, ABI(abi_bytes(opaque, sizeof opaque)), &e));
+    memset(&l, 0, sizeof l);
+    l.addr = portal;
+    l.topic_count = 4;
+    OK(abi_hash(&l.topics[0], "TransactionDeposited(address,address,uint256,bytes)", &e));
+    char hex[HASH_HEX_MAX];
+    assert_string_equal(hash_hex(hex, &l.topics[0]), "0xb3813568d9991fc951961fcb4c784893574240a28925604d09fc577c55bb7c32");
+    memcpy(l.topics[1].b + 12, from.b, 20);
+    memcpy(l.topics[2].b + 12, to.b, 20);
+    l.data = data.data;
+    l.data_len = data.len;
+    l.block_hash.b[0] = 0xbb;
+    l.log_index = 7;
+    OK(l1_force_tx(&t, &l, &portal, &e));
+    assert_true(addr_eq(&t.from, &from) && addr_eq(&t.to, &to) && t.gas == 100000 && t.mint.w[0] == 9 && t.value.w[0] == 5 && t.data_len == 3 && !memcmp(t.data, "abc", 3));
+    OK(tx_encode(&b, &t, &e));
+    OK(tx_decode(&back, b.data, b.len, &e));
+    assert_true(hash_eq(&back.hash, &t.hash));
+    FAILS(LOAM_EPARSE, l1_force_tx(&t, &l, &to, &e));
+    l.topics[3].b[31] = 1;
+    FAILS(LOAM_EPARSE, l1_force_tx(&t, &l, &portal, &e));
+    struct addr20 a = {{0xff, 0xff, [18] = 0xff, [19] = 0xff}}, want = {{0x11, 0x10, [17] = 1, [18] = 0x11, [19] = 0x10}};
+    l1_alias(&a, &a);
+    assert_memory_equal(a.b, want.b, 20);
+    buf_clear(&b);
+    buf_clear(&data);
+}
+
 static void test_alloc_failures(void **state) {
     struct err e;
     for (long n = 1; n < 40; n++) {
@@ -1429,7 +1474,7 @@ int main(void) {
         cmocka_unit_test(test_deposits),     cmocka_unit_test(test_receipts),       cmocka_unit_test(test_isthmus_block),
         cmocka_unit_test(test_colibri_block), cmocka_unit_test(test_payload_vectors), cmocka_unit_test(test_da),
         cmocka_unit_test(test_abi),          cmocka_unit_test(test_tx_sign),        cmocka_unit_test(test_alloc_failures),
-        cmocka_unit_test(test_l1_block),     cmocka_unit_test(test_fees),
+        cmocka_unit_test(test_l1_block),     cmocka_unit_test(test_fees), cmocka_unit_test(test_force),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

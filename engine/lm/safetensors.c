@@ -5,6 +5,7 @@
 #include "base/text.h"
 #include "gpu/ops.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/banned.h"
@@ -51,8 +52,26 @@ static enum loam_status tensor(struct st_tensor *t, const struct js_val *v, cons
     return LOAM_OK;
 }
 
+static int by_place(const void *a, const void *b) {
+    const struct st_tensor *x = a, *y = b;
+    return x->data < y->data ? -1 : x->data > y->data;
+}
+
+/* The format's own rule: the tensors cover the data without holes or overlaps. */
+static enum loam_status covered(struct st_tensor *t, size_t n, const unsigned char *data, uint64_t len, struct err *err) {
+    const unsigned char *at = data;
+    qsort(t, n, sizeof *t, by_place);
+    for (size_t i = 0; i < n; i++) {
+        if (t[i].data != at)
+            return err_set(err, LOAM_EPARSE, "safetensors: a hole or an overlap before tensor %s", t[i].name);
+        at += t[i].bytes;
+    }
+    return at == data + len ? LOAM_OK : err_set(err, LOAM_EPARSE, "safetensors: %llu bytes belong to no tensor", (unsigned long long)(len - (uint64_t)(at - data)));
+}
+
 enum loam_status st_parse(struct st_tensor **list, size_t *n, const void *data, size_t len, struct err *err) {
     const unsigned char *p = data;
+    const size_t first = *n;
     if (len < 8)
         return err_set(err, LOAM_EPARSE, "safetensors: the file ends inside its header's length");
     uint64_t head = le64(p);
@@ -80,5 +99,5 @@ enum loam_status st_parse(struct st_tensor **list, size_t *n, const void *data, 
             (*list)[(*n)++] = t;
     }
     js_free(&doc);
-    return s;
+    return s ? s : covered(*list + first, *n - first, p + 8 + head, len - 8 - head, err);
 }

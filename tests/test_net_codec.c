@@ -1448,6 +1448,84 @@ static void test_force(void **state) {
     buf_clear(&data);
 }
 
+/* Each allocation fails in turn, in everything that allocates: LOAM_ENOMEM or the right result, never a leak or a crash. */
+static void test_alloc_more(void **state) {
+    static const char rj[] = "{\"type\":\"0x2\",\"status\":\"0x1\",\"cumulativeGasUsed\":\"0x5\",\"logsBloom\":\"0x%s\",\"logs\":[]}";
+    static const char tj[] = "{\"type\":\"0x1\",\"hash\":\"0x%064d\",\"chainId\":\"0x1\",\"nonce\":\"0x1\",\"gas\":\"0x5208\",\"gasPrice\":\"0x1\",\"to\":"
+                             "\"0x1111111111111111111111111111111111111111\",\"value\":\"0x0\",\"input\":\"0x010203\",\"accessList\":[{\"address\":"
+                             "\"0x1111111111111111111111111111111111111111\",\"storageKeys\":[]}],\"v\":\"0x0\",\"r\":\"0x1\",\"s\":\"0x1\"}";
+    char bloom[513], text[2048];
+    struct err e;
+    memset(bloom, '0', 512);
+    bloom[512] = 0;
+    snprintf(text, sizeof text, rj, bloom);
+    json_t *receipt = json_loads(text, 0, NULL);
+    snprintf(text, sizeof text, tj, 0);
+    json_t *txj = json_loads(text, 0, NULL);
+    assert_true(receipt && txj);
+    uint8_t keys[40][2], vals[40][40];
+    struct trie_entry te[40];
+    struct bytes_view items[40];
+    for (uint8_t i = 0; i < 40; i++) {
+        keys[i][0] = i;
+        keys[i][1] = (uint8_t)(7 * i);
+        memset(vals[i], i + 1, 40);
+        te[i] = (struct trie_entry){{keys[i], 2}, {vals[i], 40}};
+        items[i] = (struct bytes_view){vals[i], 40};
+    }
+    struct header h;
+    memset(&h, 0, sizeof h);
+    h.fields = 21;
+    h.uncles = header_empty_uncles;
+    h.requests_hash = header_empty_requests;
+    OK(trie_ordered_root(&h.tx_root, items, 40, &e));
+    OK(header_hash(&h, &e));
+    struct buf ssz = BUF_INIT(1 << 20);
+    OK(payload_encode(&ssz, &h, items, 40, 4, &e));
+    uint8_t commitment[5] = {1, 0, 0, 0xc1, 0x80};
+    for (long n = 1; n < 60; n++) {
+        enum loam_status s[8];
+        struct receipt r;
+        struct payload p;
+        struct hash32 root;
+        struct da_commitment c;
+        size_t lens[TRIE_PROOF_NODES_MAX], count;
+        struct buf a = BUF_INIT(1 << 20), b = BUF_INIT(1 << 20), d = BUF_INIT(1 << 20), f = BUF_INIT(1 << 20);
+        mem_fail_after(n);
+        s[0] = receipt_from_json(&r, receipt, &e);
+        mem_fail_after(n);
+        s[1] = tx_from_json(&a, txj, false, &e); /* its hash is not that of its fields */
+        mem_fail_after(n);
+        s[2] = payload_decode(&p, ssz.data, ssz.len, 4, &e);
+        mem_fail_after(n);
+        s[3] = trie_prove(&root, &b, lens, &count, te, 40, keys[3], 2, &e);
+        mem_fail_after(n);
+        s[4] = da_encode(&d, ssz.data, ssz.len, &e);
+        mem_fail_after(n);
+        s[5] = da_commitment_parse(&c, commitment, 5, false, &e);
+        mem_fail_after(n);
+        s[6] = header_to_rlp(&f, &h, &e);
+        mem_fail_after(n);
+        s[7] = l1_force_call(&f, NULL, U256_ZERO, 100000, "x", 1, &e);
+        mem_fail_after(0);
+        for (int i = 0; i < 8; i++)
+            if (s[i] != LOAM_OK && s[i] != LOAM_ENOMEM && !(i == 1 && s[i] == LOAM_ETXHASH))
+                fail_msg("allocation %ld, call %d: %s", n, i, status_name(s[i]));
+        if (n == 59)
+            for (int i = 0; i < 8; i++)
+                assert_int_equal(s[i], i == 1 ? LOAM_ETXHASH : LOAM_OK);
+        receipt_clear(&r);
+        payload_clear(&p);
+        buf_clear(&a);
+        buf_clear(&b);
+        buf_clear(&d);
+        buf_clear(&f);
+    }
+    buf_clear(&ssz);
+    json_decref(receipt);
+    json_decref(txj);
+}
+
 static void test_alloc_failures(void **state) {
     struct err e;
     for (long n = 1; n < 40; n++) {
@@ -1473,7 +1551,7 @@ int main(void) {
         cmocka_unit_test(test_blockchain),   cmocka_unit_test(test_transactions),   cmocka_unit_test(test_basic_tx),
         cmocka_unit_test(test_deposits),     cmocka_unit_test(test_receipts),       cmocka_unit_test(test_isthmus_block),
         cmocka_unit_test(test_colibri_block), cmocka_unit_test(test_payload_vectors), cmocka_unit_test(test_da),
-        cmocka_unit_test(test_abi),          cmocka_unit_test(test_tx_sign),        cmocka_unit_test(test_alloc_failures),
+        cmocka_unit_test(test_abi),          cmocka_unit_test(test_tx_sign),        cmocka_unit_test(test_alloc_failures), cmocka_unit_test(test_alloc_more),
         cmocka_unit_test(test_l1_block),     cmocka_unit_test(test_fees), cmocka_unit_test(test_force),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

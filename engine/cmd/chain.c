@@ -14,7 +14,8 @@
 
 #include "base/banned.h"
 
-static const struct cmd_arg use_args[] = {{"url", CMD_STR, CMD_REQUIRED, NULL, "http:// or https:// address of an RPC", NULL},
+static const struct cmd_arg use_args[] = {{"url", CMD_STR, 0, NULL, "http:// or https:// address of an RPC", NULL},
+                                          {"file", CMD_PATH, CMD_NAMED, NULL, "a chain's file instead (those known are in contrib/chains)", NULL},
                                           {"name", CMD_STR, CMD_NAMED, NULL, "what to call the chain", NULL},
                                           {NULL}};
 
@@ -24,10 +25,13 @@ static json_t *status_now(struct node *n) {
 }
 
 static enum loam_status use(struct cmd_call *c, struct err *err) {
-    const char *url = cmd_str(c, "url");
-    if (strncmp(url, "http://", 7) != 0 && strncmp(url, "https://", 8) != 0)
+    const char *url = cmd_str(c, "url"), *file = cmd_str(c, "file");
+    if (!url == !file)
+        return err_set(err, LOAM_EINVAL, "chain use needs an RPC's address or --file; for example: %s", c->line.cmd->example);
+    if (url && strncmp(url, "http://", 7) != 0 && strncmp(url, "https://", 8) != 0)
         return err_set(err, LOAM_EINVAL, "url: an RPC's address begins with http:// or https://");
-    enum loam_status s = node_chain_use(cmd_node(c), url, cmd_str(c, "name"), cmd_job(c), err);
+    enum loam_status s = file ? node_chain_use_file(cmd_node(c), file, cmd_job(c), err)
+                              : node_chain_use(cmd_node(c), url, cmd_str(c, "name"), cmd_job(c), err);
     if (!s)
         cmd_result(c, json_pack("{s:I s:b}", "chain_id", (json_int_t)node_chain_id(cmd_node(c)), "dev", node_chain_is_dev(cmd_node(c))));
     return s;

@@ -824,6 +824,22 @@ static enum loam_status ask_chain(struct rpc *rpc, uint64_t *id, struct header *
     return s;
 }
 
+/* Keeps the file (taken over) and follows its chain. */
+static enum loam_status take_over(struct node *n, struct setup *u, uint64_t id, struct job *j, struct err *err) {
+    enum loam_status s = save(n, u->file, id, err);
+    if (s)
+        json_decref(u->file);
+    else
+        s = node_call(n, configure_on_loop, u, err);
+    if (!s)
+        s = u->s;
+    if (s)
+        return s;
+    start_job(n);
+    struct chain *light;
+    return node_chain_ready(n, &light, j, err);
+}
+
 enum loam_status node_chain_use(struct node *n, const char *url, const char *name, struct job *j, struct err *err) {
     struct chain_service *c = n->chain;
     const char *const urls[] = {url, NULL};
@@ -874,18 +890,26 @@ enum loam_status node_chain_use(struct node *n, const char *url, const char *nam
                       LOAM_OK, err};
     if (!u.file)
         return err_set(err, LOAM_ENOMEM, "no memory for the chain's file");
-    s = save(n, u.file, id, err);
-    if (s)
-        json_decref(u.file);
-    else
-        s = node_call(n, configure_on_loop, &u, err);
+    return take_over(n, &u, id, j, err);
+}
+
+enum loam_status node_chain_use_file(struct node *n, const char *path, struct job *j, struct err *err) {
+    struct chain_config cfg = {0};
+    struct setup u = {NULL, LOAM_OK, err};
+    enum loam_status s = read_file(&u.file, path, err);
     if (!s)
-        s = u.s;
-    if (s)
-        return s;
-    start_job(n);
-    struct chain *light;
-    return node_chain_ready(n, &light, j, err);
+        s = chain_config_from_json(&cfg, u.file, err);
+    uint64_t id = cfg.chain_id, have = node_chain_id(n);
+    if (!s)
+        chain_config_clear(&cfg);
+    if (!s && have)
+        s = err_set(err, LOAM_ECHAIN, "this data folder is for chain %llu already; use another --data for chain %llu", (unsigned long long)have,
+                    (unsigned long long)id);
+    if (s) {
+        json_decref(u.file);
+        return err_prefix(err, s, "%s", path);
+    }
+    return take_over(n, &u, id, j, err);
 }
 
 

@@ -41,6 +41,8 @@ enum loam_status node_chain_ready(struct node *n, struct chain **out, struct job
 /* Makes the chain that the RPC serves this data folder's chain: asks its id and genesis, writes chains/ID.json, follows it.
  * LOAM_ECHAIN when the folder has another one. The same chain again only adds the address. */
 enum loam_status node_chain_use(struct node *n, const char *url, const char *name, struct job *j, struct err *err) LOAM_MUST_USE;
+/* The same from a chain's file (contrib/chains). */
+enum loam_status node_chain_use_file(struct node *n, const char *path, struct job *j, struct err *err) LOAM_MUST_USE;
 uint64_t node_chain_deploy_block(struct node *n);
 json_t *node_chain_peers(struct node *n);    /* [{url, ok, score, calls, faults, lies, latency_us, error}] */
 json_t *node_chain_evidence(struct node *n); /* lies caught, newest first: [{time_ms, status, text}] */

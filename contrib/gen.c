@@ -1,4 +1,5 @@
-/* Writes what is generated from the command table, the option table and the console's key table: the manual page, bash completion, the reference.
+/* Writes what is generated from the command table, the option table and the console's key table: the manual
+ * page, bash completion, the reference.
  *
  *   gen man > loam.1    gen bash > loam.bash    gen reference > commands.md
  *   gen names           every command, argument, option and key, one a line, for tests/generated.sh */
@@ -65,26 +66,35 @@ static void man_usage(const struct cmd *c) {
 }
 
 static void man(void) {
-    printf(".\\\" Written by contrib/gen.c from the command table; do not edit.\n.TH LOAM 1 \"\" \"loam %s\" \"User Commands\"\n", PACKAGE_VERSION);
+    printf(".\\\" Written by contrib/gen.c from the command table; do not edit.\n.TH LOAM 1 \"\" \"loam %s\" "
+           "\"User Commands\"\n",
+           PACKAGE_VERSION);
     fputs(".SH NAME\nloam \\- train, ask, attribute, record and reward on the OpenLedger network\n"
-          ".SH SYNOPSIS\n.B loam\n[\\fB\\-\\-data\\fR \\fIDIR\\fR] [\\fIWORDS\\fR ...]\n.br\n.B loam node\n.br\n.B loam stop\n.br\n.B loam \\-\n.br\n.B loam \\-\\-inside\n"
-          ".SH DESCRIPTION\nWithout words, the console of the data folder's node; a node is started when none runs. With words, one command, run by the "
-          "node. With \\-, the commands of standard input, one a line. Results go to standard output, chatter to standard error; the exit status is 0 only on "
-          "success.\n.PP\nA command waits for its job. Ctrl\\-C leaves a long one running and says how to cancel it.\n"
-          ".SH OPTIONS\n", stdout);
-    static const char *const flags[][2] = {{"--data DIR", "data folder; default $LOAM_DATA, else $XDG_DATA_HOME/loam, else ~/.local/share/loam"},
-                                           {"--json", "print the result as JSON"},
-                                           {"--yes", "agree to what spends, without asking"},
-                                           {"--no-wait", "print the job's number instead of waiting for its end"},
-                                           {"--no-start", "fail when no node runs, instead of starting one"},
-                                           {"--password-file FILE", "answers questions for a password with the file's first line; - is standard input"},
-                                           {"--set NAME=VALUE", "an option, for this run of the node"},
-                                           {"--plain", "console as append-only lines"},
-                                           {"--readonly", "console that changes nothing"},
-                                           {"--no-color", "console without colours; also NO_COLOR"},
-                                           {"--ascii", "console drawn with ASCII"},
-                                           {"--cast FILE", "record the console as an asciicast"},
-                                           {"--pane NAME", "the console's first pane"}};
+          ".SH SYNOPSIS\n.B loam\n[\\fB\\-\\-data\\fR \\fIDIR\\fR] [\\fIWORDS\\fR ...]\n.br\n.B loam "
+          "node\n.br\n.B loam stop\n.br\n.B loam \\-\n.br\n.B loam \\-\\-inside\n"
+          ".SH DESCRIPTION\nWithout words, the console of the data folder's node; a node is started when "
+          "none runs. With words, one command, run by the "
+          "node. With \\-, the commands of standard input, one a line. Results go to standard output, "
+          "chatter to standard error; the exit status is 0 only on "
+          "success.\n.PP\nA command waits for its job. Ctrl\\-C leaves a long one running and says how to "
+          "cancel it.\n"
+          ".SH OPTIONS\n",
+          stdout);
+    static const char *const flags[][2] = {
+        {"--data DIR", "data folder; default $LOAM_DATA, else $XDG_DATA_HOME/loam, else ~/.local/share/loam"},
+        {"--json", "print the result as JSON"},
+        {"--yes", "agree to what spends, without asking"},
+        {"--no-wait", "print the job's number instead of waiting for its end"},
+        {"--no-start", "fail when no node runs, instead of starting one"},
+        {"--password-file FILE",
+         "answers questions for a password with the file's first line; - is standard input"},
+        {"--set NAME=VALUE", "an option, for this run of the node"},
+        {"--plain", "console as append-only lines"},
+        {"--readonly", "console that changes nothing"},
+        {"--no-color", "console without colours; also NO_COLOR"},
+        {"--ascii", "console drawn with ASCII"},
+        {"--cast FILE", "record the console as an asciicast"},
+        {"--pane NAME", "the console's first pane"}};
     for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) {
         fputs(".TP\n.B ", stdout);
         roff(flags[i][0]);
@@ -128,7 +138,9 @@ static void man(void) {
             fputs("\n.RE\n", stdout);
         }
     }
-    fputs(".SH CONFIGURATION\nOptions are read from DATA/config (name = value), overridden by \\-\\-set and by the command \\fBset\\fR.\n", stdout);
+    fputs(".SH CONFIGURATION\nOptions are read from DATA/config (name = value), overridden by \\-\\-set and "
+          "by the command \\fBset\\fR.\n",
+          stdout);
     for (size_t i = 0; i < option_count; i++) {
         const struct option_def *o = &option_table[i];
         fputs(".TP\n.B ", stdout);
@@ -146,7 +158,9 @@ static void man(void) {
         roff(*o->def ? o->def : "none");
         puts(o->restart ? "; takes effect at the next start." : ".");
     }
-    fputs(".SH CONSOLE KEYS\nThe name is what the option \\fBconsole.keys\\fR remaps: \\fBset console.keys detach=ctrl\\-q,help=f12\\fR.\n", stdout);
+    fputs(".SH CONSOLE KEYS\nThe name is what the option \\fBconsole.keys\\fR remaps: \\fBset console.keys "
+          "detach=ctrl\\-q,help=f12\\fR.\n",
+          stdout);
     for (size_t i = 0; i < CONSOLE_KEYS; i++) {
         fputs(".TP\n.B ", stdout);
         roff(console_keys[i].name);
@@ -159,11 +173,14 @@ static void man(void) {
         puts(".");
     }
     fputs(".SH EXIT STATUS\n", stdout);
-    static const enum loam_status shown[] = {LOAM_OK,    LOAM_EINVAL, LOAM_EPARSE, LOAM_ENOTFOUND, LOAM_ENET,   LOAM_EINTERNAL,
-                                             LOAM_EEXIST, LOAM_EIO,    LOAM_EBUSY,  LOAM_EPROTO,    LOAM_EPERM, LOAM_ECANCEL};
+    static const enum loam_status shown[] = {LOAM_OK,    LOAM_EINVAL,    LOAM_EPARSE, LOAM_ENOTFOUND,
+                                             LOAM_ENET,  LOAM_EINTERNAL, LOAM_EEXIST, LOAM_EIO,
+                                             LOAM_EBUSY, LOAM_EPROTO,    LOAM_EPERM,  LOAM_ECANCEL};
     for (size_t i = 0; i < sizeof shown / sizeof *shown; i++)
         printf(".TP\n.B %d\n%s\n", status_exit(shown[i]), status_text(shown[i]));
-    fputs(".SH FILES\nDATA/config, DATA/keys (keystore v3), DATA/chains, DATA/models, DATA/store, DATA/blobs, DATA/log, DATA/node.sock, DATA/lock\n", stdout);
+    fputs(".SH FILES\nDATA/config, DATA/keys (keystore v3), DATA/chains, DATA/models, DATA/store, "
+          "DATA/blobs, DATA/log, DATA/node.sock, DATA/lock\n",
+          stdout);
 }
 
 static void bash(void) {
@@ -173,11 +190,14 @@ static void bash(void) {
           "    local i=1\n"
           "    while [ $i -lt $COMP_CWORD ]; do\n"
           "        w=${COMP_WORDS[i]}\n"
-          "        case $w in --data|--password-file|--set|--cast|--pane) i=$((i+1)) ;; -*) ;; *) words+=(\"$w\") ;; esac\n"
+          "        case $w in --data|--password-file|--set|--cast|--pane) i=$((i+1)) ;; -*) ;; *) "
+          "words+=(\"$w\") ;; esac\n"
           "        i=$((i+1))\n"
           "    done\n"
-          "    case $prev in --data) COMPREPLY=($(compgen -d -- \"$cur\")); return ;; --password-file|--cast) COMPREPLY=($(compgen -f -- \"$cur\")); return ;; esac\n"
-          "    case \"${words[0]} ${words[1]}\" in\n", stdout);
+          "    case $prev in --data) COMPREPLY=($(compgen -d -- \"$cur\")); return ;; "
+          "--password-file|--cast) COMPREPLY=($(compgen -f -- \"$cur\")); return ;; esac\n"
+          "    case \"${words[0]} ${words[1]}\" in\n",
+          stdout);
     for (size_t i = 0; i < cmd_table_count; i++) {
         const struct cmd *c = cmd_table[i];
         bool files = false;
@@ -227,8 +247,10 @@ static void bash(void) {
     for (size_t i = 0; i < cmd_table_count; i++)
         if (!i || strcmp(cmd_table[i - 1]->noun, cmd_table[i]->noun) != 0)
             printf("%s ", cmd_table[i]->noun);
-    fputs("--data --json --yes --no-wait --no-start --password-file --set --inside --plain --readonly --no-color --ascii --cast --pane\" -- \"$cur\")) ;;\n"
-          "    esac\n}\ncomplete -F _loam loam\n", stdout);
+    fputs("--data --json --yes --no-wait --no-start --password-file --set --inside --plain --readonly "
+          "--no-color --ascii --cast --pane\" -- \"$cur\")) ;;\n"
+          "    esac\n}\ncomplete -F _loam loam\n",
+          stdout);
 }
 
 /* Markdown: what a shell's placeholder brackets would do. */
@@ -241,7 +263,8 @@ static void md(const char *s) {
 }
 
 static void reference(void) {
-    puts("# Commands and options\n\n<!-- Written by contrib/gen.c from the command table and the option table; do not edit. -->\n\n"
+    puts("# Commands and options\n\n<!-- Written by contrib/gen.c from the command table and the option "
+         "table; do not edit. -->\n\n"
          "Every command also takes `--json`, `--yes` and `--no-wait`.\n\n## Commands\n");
     for (size_t i = 0; i < cmd_table_count; i++) {
         const struct cmd *c = cmd_table[i];
@@ -254,13 +277,15 @@ static void reference(void) {
             putchar('\n');
         }
         if (c->flags & (CMD_LONG | CMD_DURABLE | CMD_SPENDS))
-            printf("\n%s%s%s\n", c->flags & (CMD_LONG | CMD_DURABLE) ? "A job: it goes on when its client leaves. " : "",
-                   c->flags & CMD_DURABLE ? "Resumed after a crash. " : "", c->flags & CMD_SPENDS ? "May spend coins: asks, or needs `--yes`." : "");
+            printf("\n%s%s%s\n",
+                   c->flags & (CMD_LONG | CMD_DURABLE) ? "A job: it goes on when its client leaves. " : "",
+                   c->flags & CMD_DURABLE ? "Resumed after a crash. " : "",
+                   c->flags & CMD_SPENDS ? "May spend coins: asks, or needs `--yes`." : "");
         if (c->args && c->args[0].name) {
             puts("\n| argument | type | default | |\n|---|---|---|---|");
             for (const struct cmd_arg *a = c->args; a->name; a++) {
-                printf("| `%s%s`%s | %s", (a->flags & CMD_NAMED) || a->type == CMD_FLAG ? "--" : "", a->name, a->flags & CMD_MANY ? " …" : "",
-                       cmd_type_name(a->type));
+                printf("| `%s%s`%s | %s", (a->flags & CMD_NAMED) || a->type == CMD_FLAG ? "--" : "", a->name,
+                       a->flags & CMD_MANY ? " …" : "", cmd_type_name(a->type));
                 if (a->range) {
                     putchar(' ');
                     md(a->range);

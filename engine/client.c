@@ -24,7 +24,7 @@
 
 #include "base/banned.h"
 
-#define START_MS 15000   /* a node opens its store and its chain in well under this */
+#define START_MS 15000 /* a node opens its store and its chain in well under this */
 #define STOP_MS 60000
 #define PASSWORD_BYTES 1024
 #define SCRIPT_MAX (4u << 20) /* bytes of commands read from standard input */
@@ -34,10 +34,10 @@ struct session {
     int fd;
     struct buf in;
     json_int_t next_id;
-    uint64_t job;   /* of the command under way, 0 not known */
-    bool goes_on;   /* it goes on when we leave */
-    bool bar;       /* a progress line stands on the terminal */
-    bool tty;       /* questions can be answered here */
+    uint64_t job; /* of the command under way, 0 not known */
+    bool goes_on; /* it goes on when we leave */
+    bool bar;     /* a progress line stands on the terminal */
+    bool tty;     /* questions can be answered here */
 };
 
 static volatile sig_atomic_t interrupted;
@@ -56,7 +56,8 @@ int client_fail(enum loam_status s, const struct err *err) {
     return status_exit(s);
 }
 
-/* ---- connecting ---------------------------------------------------------------------------------------------------- */
+/* ---- connecting
+ * ---------------------------------------------------------------------------------------------------- */
 
 static enum loam_status connect_path(int *out, const char *path, struct err *err) {
     struct sockaddr_un a = {.sun_family = AF_UNIX};
@@ -68,8 +69,9 @@ static enum loam_status connect_path(int *out, const char *path, struct err *err
     if (fd < 0)
         return err_errno(err, LOAM_EIO, "socket");
     if (connect(fd, (struct sockaddr *)&a, sizeof a) != 0) {
-        enum loam_status s = errno == ENOENT || errno == ECONNREFUSED ? err_set(err, LOAM_ENET, "no node runs for this data folder (%s)", path)
-                                                                      : err_errno(err, LOAM_ENET, "connect to %s", path);
+        enum loam_status s = errno == ENOENT || errno == ECONNREFUSED
+                                 ? err_set(err, LOAM_ENET, "no node runs for this data folder (%s)", path)
+                                 : err_errno(err, LOAM_ENET, "connect to %s", path);
         close(fd);
         return s;
     }
@@ -77,7 +79,8 @@ static enum loam_status connect_path(int *out, const char *path, struct err *err
     return LOAM_OK;
 }
 
-/* A node of its own session, its stderr on a pipe until it is up, so that its reason reaches the user when it fails. */
+/* A node of its own session, its stderr on a pipe until it is up, so that its reason reaches the user when it
+ * fails. */
 static enum loam_status start_node(pid_t *pid, int *words, const char *dir, struct err *err) {
     int p[2];
     if (pipe(p) != 0)
@@ -113,7 +116,9 @@ static enum loam_status start_node(pid_t *pid, int *words, const char *dir, stru
 enum loam_status client_connect(int *fd, bool *started, const struct client_options *o, struct err *err) {
     char *dir = NULL, *path = NULL;
     *started = false;
-    enum loam_status s = o->dir ? ((dir = mem_strdup(o->dir)) ? LOAM_OK : err_set(err, LOAM_ENOMEM, "no memory")) : node_default_dir(&dir, err);
+    enum loam_status s = o->dir
+                             ? ((dir = mem_strdup(o->dir)) ? LOAM_OK : err_set(err, LOAM_ENOMEM, "no memory"))
+                             : node_default_dir(&dir, err);
     if (!s && !file_exists(dir)) {
         if (o->start)
             s = file_mkdirs(dir, err);
@@ -152,7 +157,8 @@ enum loam_status client_connect(int *fd, bool *started, const struct client_opti
                     ;
                 char shown[400];
                 text_clean_cut(shown, sizeof shown, said.data ? (char *)said.data : "", said.len);
-                s = err_set(err, LOAM_ENET, "the node could not start: %s", *shown ? shown : "it said nothing");
+                s = err_set(err, LOAM_ENET, "the node could not start: %s",
+                            *shown ? shown : "it said nothing");
             } else if (clock_mono_us() > end) {
                 s = err_set(err, LOAM_ETIMEOUT, "the node (pid %ld) does not answer", (long)pid);
             }
@@ -166,7 +172,8 @@ enum loam_status client_connect(int *fd, bool *started, const struct client_opti
     return s;
 }
 
-/* ---- messages ------------------------------------------------------------------------------------------------------ */
+/* ---- messages
+ * ------------------------------------------------------------------------------------------------------ */
 
 static enum loam_status send_json(struct session *c, json_t *msg, struct err *err) {
     char *text = msg ? json_dumps(msg, JSON_COMPACT) : NULL;
@@ -188,9 +195,13 @@ static enum loam_status send_json(struct session *c, json_t *msg, struct err *er
     return s;
 }
 
-static enum loam_status request(struct session *c, json_int_t *id, const char *method, json_t *params, struct err *err) {
+static enum loam_status request(struct session *c, json_int_t *id, const char *method, json_t *params,
+                                struct err *err) {
     *id = ++c->next_id;
-    return send_json(c, json_pack("{s:s s:I s:s s:o}", "jsonrpc", "2.0", "id", *id, "method", method, "params", params ? params : json_object()), err);
+    return send_json(c,
+                     json_pack("{s:s s:I s:s s:o}", "jsonrpc", "2.0", "id", *id, "method", method, "params",
+                               params ? params : json_object()),
+                     err);
 }
 
 /* The next message; NULL with *s: LOAM_ECANCEL interrupted, LOAM_ENET the node has gone. */
@@ -228,7 +239,8 @@ static json_t *receive(struct session *c, enum loam_status *s, struct err *err) 
     }
 }
 
-/* ---- output -------------------------------------------------------------------------------------------------------- */
+/* ---- output
+ * -------------------------------------------------------------------------------------------------------- */
 
 static void bar_clear(struct session *c) {
     if (c->bar)
@@ -237,7 +249,8 @@ static void bar_clear(struct session *c) {
 }
 
 static void show_out(struct session *c, const json_t *p) {
-    const char *stream = json_string_value(json_object_get(p, "stream")), *text = json_string_value(json_object_get(p, "text"));
+    const char *stream = json_string_value(json_object_get(p, "stream")),
+               *text = json_string_value(json_object_get(p, "text"));
     if (!text)
         return;
     bar_clear(c);
@@ -249,12 +262,14 @@ static void show_out(struct session *c, const json_t *p) {
 static void show_progress(struct session *c, const json_t *p) {
     if (!isatty(2))
         return;
-    json_int_t done = json_integer_value(json_object_get(p, "done")), total = json_integer_value(json_object_get(p, "total"));
+    json_int_t done = json_integer_value(json_object_get(p, "done")),
+               total = json_integer_value(json_object_get(p, "total"));
     const char *text = json_string_value(json_object_get(json_object_get(p, "detail"), "text"));
     char clean[120];
     text_clean_cut(clean, sizeof clean, text ? text : "", text ? strlen(text) : 0);
     if (total > 0)
-        fprintf(stderr, "\r\033[K%lld/%lld (%lld %%) %s", (long long)done, (long long)total, (long long)(done * 100 / total), clean);
+        fprintf(stderr, "\r\033[K%lld/%lld (%lld %%) %s", (long long)done, (long long)total,
+                (long long)(done * 100 / total), clean);
     else
         fprintf(stderr, "\r\033[K%lld %s", (long long)done, clean);
     fflush(stderr);
@@ -310,7 +325,8 @@ static char *read_password_file(const char *path) {
 }
 
 static enum loam_status answer(struct session *c, const json_t *p, struct err *err) {
-    const char *kind = json_string_value(json_object_get(p, "kind")), *text = json_string_value(json_object_get(p, "text"));
+    const char *kind = json_string_value(json_object_get(p, "kind")),
+               *text = json_string_value(json_object_get(p, "text"));
     char clean[1200], *value = NULL;
     bar_clear(c);
     text_clean_cut(clean, sizeof clean - 16, text ? text : "", text ? strlen(text) : 0);
@@ -330,9 +346,10 @@ static enum loam_status answer(struct session *c, const json_t *p, struct err *e
     return request(c, &id, "answer", params, err);
 }
 
-/* Waits for the response to id, handling what comes meanwhile. *result is new; on an error object, err and *s are set and
- * *exit its exit status. */
-static enum loam_status await(struct session *c, json_int_t id, json_t **result, int *exit_status, struct err *err) {
+/* Waits for the response to id, handling what comes meanwhile. *result is new; on an error object, err and *s
+ * are set and *exit its exit status. */
+static enum loam_status await(struct session *c, json_int_t id, json_t **result, int *exit_status,
+                              struct err *err) {
     enum loam_status s = LOAM_OK;
     *exit_status = 0;
     for (;;) {
@@ -353,13 +370,15 @@ static enum loam_status await(struct session *c, json_int_t id, json_t **result,
             c->goes_on = json_is_true(json_object_get(p, "long"));
         } else if (method && strcmp(method, "ask") == 0) {
             s = answer(c, p, err);
-        } else if (!method && (json_integer_value(json_object_get(m, "id")) == id || json_is_null(json_object_get(m, "id")))) {
+        } else if (!method && (json_integer_value(json_object_get(m, "id")) == id ||
+                               json_is_null(json_object_get(m, "id")))) {
             bar_clear(c);
             json_t *e = json_object_get(m, "error");
             if (e) {
                 const char *text = json_string_value(json_object_get(e, "message"));
                 json_t *data = json_object_get(e, "data");
-                s = err_set(err, status_from_rpc((int)json_integer_value(json_object_get(e, "code"))), "%s", text ? text : "");
+                s = err_set(err, status_from_rpc((int)json_integer_value(json_object_get(e, "code"))), "%s",
+                            text ? text : "");
                 json_t *x = json_object_get(data, "exit");
                 *exit_status = json_is_integer(x) ? (int)json_integer_value(x) : status_exit(s);
             } else {
@@ -380,7 +399,10 @@ static enum loam_status hello(struct session *c, struct err *err) {
     json_int_t id;
     json_t *r = NULL;
     int x;
-    enum loam_status s = request(c, &id, "hello", json_pack("{s:i s:s s:s}", "protocol", LOAM_PROTOCOL, "version", PACKAGE_VERSION, "client", "loam"), err);
+    enum loam_status s = request(
+        c, &id, "hello",
+        json_pack("{s:i s:s s:s}", "protocol", LOAM_PROTOCOL, "version", PACKAGE_VERSION, "client", "loam"),
+        err);
     if (!s)
         s = await(c, id, &r, &x, err);
     json_decref(r);
@@ -431,14 +453,16 @@ static int run(struct session *c, json_t *params) {
         x = status_exit(s);
     if (s == LOAM_ECANCEL && interrupted) {
         if (c->job && c->goes_on)
-            fprintf(stderr, "\njob %llu goes on; `loam job cancel %llu` ends it, `loam job show %llu` follows it\n", (unsigned long long)c->job,
-                    (unsigned long long)c->job, (unsigned long long)c->job);
+            fprintf(stderr,
+                    "\njob %llu goes on; `loam job cancel %llu` ends it, `loam job show %llu` follows it\n",
+                    (unsigned long long)c->job, (unsigned long long)c->job, (unsigned long long)c->job);
         else
             fputs("\ncancelled\n", stderr);
         x = status_exit(LOAM_ECANCEL);
     } else if (s) {
         if (c->o->json) {
-            json_t *o = json_pack("{s:{s:s s:s s:s}}", "error", "status", status_name(s), "message", e.text, "remedy", status_remedy(s));
+            json_t *o = json_pack("{s:{s:s s:s s:s}}", "error", "status", status_name(s), "message", e.text,
+                                  "remedy", status_remedy(s));
             if (o)
                 json_dumpf(o, stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII);
             fputc('\n', stdout);
@@ -451,7 +475,8 @@ static int run(struct session *c, json_t *params) {
             if (c->o->no_wait && !result)
                 result = r;
             /* escapes keep what is no printable ASCII away from the terminal */
-            json_dumpf(result ? result : json_null(), stdout, JSON_INDENT(2) | JSON_ENSURE_ASCII | JSON_ENCODE_ANY);
+            json_dumpf(result ? result : json_null(), stdout,
+                       JSON_INDENT(2) | JSON_ENSURE_ASCII | JSON_ENCODE_ANY);
             fputc('\n', stdout);
         } else if (c->o->no_wait && job) {
             printf("%lld\n", (long long)json_integer_value(job));

@@ -36,16 +36,17 @@ struct front {
     struct tui_options tui;
 };
 
-static const char usage[] = "usage: loam [--data DIR] [WORDS…]\n"
-                            "  loam                 console (starts a node when none runs)\n"
-                            "  loam WORDS…          run a command; `loam help` lists them\n"
-                            "  loam -               run the commands of standard input\n"
-                            "  loam node            run a node in the foreground\n"
-                            "  loam stop            end the node\n"
-                            "  loam --inside        node and console in one process\n"
-                            "options before or after the words:\n"
-                            "  --data DIR  --json  --yes  --no-wait  --no-start  --password-file FILE  --set NAME=VALUE (node)\n"
-                            "  console: --plain  --readonly  --no-color  --ascii  --cast FILE  --pane NAME\n";
+static const char usage[] =
+    "usage: loam [--data DIR] [WORDS…]\n"
+    "  loam                 console (starts a node when none runs)\n"
+    "  loam WORDS…          run a command; `loam help` lists them\n"
+    "  loam -               run the commands of standard input\n"
+    "  loam node            run a node in the foreground\n"
+    "  loam stop            end the node\n"
+    "  loam --inside        node and console in one process\n"
+    "options before or after the words:\n"
+    "  --data DIR  --json  --yes  --no-wait  --no-start  --password-file FILE  --set NAME=VALUE (node)\n"
+    "  console: --plain  --readonly  --no-color  --ascii  --cast FILE  --pane NAME\n";
 
 static int bad_use(const char *what, const char *word) {
     fprintf(stderr, "loam: %s %s\n%s", what, word, usage);
@@ -67,7 +68,8 @@ static enum loam_status options_of(struct options **out, const struct front *f, 
     /* The file's name, never its content: keys are opened with it when they are needed. */
     if (!s && f->client.password_file && strcmp(f->client.password_file, "-") != 0) {
         char *path = realpath(f->client.password_file, NULL);
-        s = path ? option_put(*out, "key.password-file", path, OPTION_ARGUMENT, err) : err_errno(err, LOAM_EIO, "%s", f->client.password_file);
+        s = path ? option_put(*out, "key.password-file", path, OPTION_ARGUMENT, err)
+                 : err_errno(err, LOAM_EIO, "%s", f->client.password_file);
         free(path);
     }
     if (s)
@@ -80,7 +82,8 @@ static enum loam_status open_node(struct node **n, const struct front *f, bool i
     enum loam_status s = options_of(&opt, f, err);
     if (s)
         return s;
-    struct node_config cfg = {.dir = f->client.dir, .opt = opt, .started_by_console = f->from_console, .inside = inside};
+    struct node_config cfg = {
+        .dir = f->client.dir, .opt = opt, .started_by_console = f->from_console, .inside = inside};
     s = node_open(n, &cfg, err);
     if (s) {
         options_free(opt);
@@ -240,7 +243,8 @@ int main(int argc, char **argv) {
     bool rest = false;
     for (int i = 1; i < argc; i++) {
         char *w = argv[i];
-        static const char *const with_value[] = {"--data", "--password-file", "--set", "--cast", "--pane", NULL};
+        static const char *const with_value[] = {"--data", "--password-file", "--set",
+                                                 "--cast", "--pane",          NULL};
         int k = 0;
         if (strcmp(w, "--") == 0)
             rest = true;
@@ -286,7 +290,7 @@ int main(int argc, char **argv) {
             fputs(usage, stdout);
             return 0;
         } else if (strcmp(w, "--version") == 0 && n == 0) {
-            words[n++] = (char *)(uintptr_t)"version";
+            words[n++] = (char *)(uintptr_t) "version";
         } else if (n == 0) {
             return bad_use("unknown option", w);
         } else {
@@ -304,7 +308,8 @@ int main(int argc, char **argv) {
         x = run_node(&f);
     else if (n == 1 && strcmp(words[0], "stop") == 0)
         x = client_stop(&f.client);
-    else if (!f.client.json && (strcmp(words[0], "help") == 0 || (n == 1 && strcmp(words[0], "version") == 0)))
+    else if (!f.client.json &&
+             (strcmp(words[0], "help") == 0 || (n == 1 && strcmp(words[0], "version") == 0)))
         x = run_local(words, n);
     else
         x = client_command(&f.client, words, n);

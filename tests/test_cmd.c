@@ -19,7 +19,8 @@ static void words_are(const char *text, size_t count, const char *const *want) {
         assert_string_equal(w[i], want[i]);
     cmd_words_free(w, n);
 }
-#define WORDS(text, ...) words_are(text, sizeof((const char *[]){__VA_ARGS__}) / sizeof(char *), (const char *[]){__VA_ARGS__})
+#define WORDS(text, ...)                                                                                     \
+    words_are(text, sizeof((const char *[]){__VA_ARGS__}) / sizeof(char *), (const char *[]){__VA_ARGS__})
 
 static void test_split(void **s) {
     (void)s;
@@ -112,8 +113,11 @@ static void test_parse(void **s) {
 /* Whatever the words: no crash, no leak (sanitizers), a message with a failure. */
 static void test_parse_any(void **s) {
     (void)s;
-    static const char *const pieces[] = {"job", "show", "list", "key", "new", "--", "--json", "--job", "--job=", "=", "-", "1", "\xff\xfe", "chain", "send",
-                                         "--from", "", "0x", "help", "set", "log.level", "--name=--", "source", "ask", "doctor"};
+    static const char *const pieces[] = {"job",       "show",      "list",     "key",    "new",
+                                         "--",        "--json",    "--job",    "--job=", "=",
+                                         "-",         "1",         "\xff\xfe", "chain",  "send",
+                                         "--from",    "",          "0x",       "help",   "set",
+                                         "log.level", "--name=--", "source",   "ask",    "doctor"};
     enum { N = sizeof pieces / sizeof *pieces };
     uint32_t x = 12345;
     for (int i = 0; i < 20000; i++) {
@@ -212,8 +216,9 @@ static void test_complete(void **s) {
 static void test_print(void **s) {
     (void)s;
     struct buf b = BUF_INIT(1u << 20);
-    json_t *v = json_pack("{s:s s:s s:i s:[{s:s s:i} {s:s s:i}] s:[]}", "name", "a\x1b[31mb", "paid_wei", "1500000000000000000", "share_ppm", 250000, "rows", "k", "x",
-                          "n", 1, "k", "longer", "n", 22, "none");
+    json_t *v = json_pack("{s:s s:s s:i s:[{s:s s:i} {s:s s:i}] s:[]}", "name", "a\x1b[31mb", "paid_wei",
+                          "1500000000000000000", "share_ppm", 250000, "rows", "k", "x", "n", 1, "k", "longer",
+                          "n", 22, "none");
     OK(cmd_print(&b, v, &e));
     json_decref(v);
     assert_null(strchr((char *)b.data, 0x1b));
@@ -231,7 +236,8 @@ static void test_options(void **s) {
     for (size_t i = 0; i < option_count; i++) {
         if (i)
             assert_true(strcmp(option_table[i - 1].name, option_table[i].name) < 0);
-        OK(option_put(o, option_table[i].name, option_table[i].def, OPTION_FILE, &e)); /* defaults obey their own rules */
+        OK(option_put(o, option_table[i].name, option_table[i].def, OPTION_FILE,
+                      &e)); /* defaults obey their own rules */
     }
     options_free(o);
     OK(options_new(&o, &e));
@@ -276,8 +282,9 @@ static void test_options(void **s) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_split),    cmocka_unit_test(test_parse), cmocka_unit_test(test_parse_any),
-                                       cmocka_unit_test(test_table),    cmocka_unit_test(test_complete), cmocka_unit_test(test_print),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_split),     cmocka_unit_test(test_parse),
+                                       cmocka_unit_test(test_parse_any), cmocka_unit_test(test_table),
+                                       cmocka_unit_test(test_complete),  cmocka_unit_test(test_print),
                                        cmocka_unit_test(test_options)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

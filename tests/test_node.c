@@ -93,7 +93,9 @@ static int tear_down(void **state) {
     return 0;
 }
 
-/* ---- jobs ---------------------------------------------------------------------------------------------------------- */
+/* ---- jobs
+ * ----------------------------------------------------------------------------------------------------------
+ */
 
 struct work {
     atomic_int steps;
@@ -183,7 +185,12 @@ static void test_durable(void **state) {
     OK(open_node(f, false));
     start(f);
     json_t *record = json_pack("{s:s}", "what", "kept");
-    struct job_def def = {.title = "work", .durable = true, .record = record, .run = step_until_go, .end = count_end, .arg = &w};
+    struct job_def def = {.title = "work",
+                          .durable = true,
+                          .record = record,
+                          .run = step_until_go,
+                          .end = count_end,
+                          .arg = &w};
     OK(job_start(f->n, &id, &def, &e));
     until(&w.steps, 1);
     stop(f); /* the node stops: the job's record stays "running" */
@@ -215,12 +222,14 @@ static void test_durable(void **state) {
     json_decref(left);
     json_decref(record);
     start(f);
-    OK(job_start(f->n, &again, &(struct job_def){.title = "next", .listed = true, .run = step_until_go, .arg = &w}, &e));
+    OK(job_start(f->n, &again,
+                 &(struct job_def){.title = "next", .listed = true, .run = step_until_go, .arg = &w}, &e));
     assert_true(again > id); /* numbers are never used twice */
     OK(job_wait(f->n, again, &how, &e));
 }
 
-/* ---- scheduler ----------------------------------------------------------------------------------------------------- */
+/* ---- scheduler
+ * ----------------------------------------------------------------------------------------------------- */
 
 struct turn {
     struct sched *s;
@@ -255,7 +264,10 @@ static void test_sched(void **state) {
     OK(sched_new(&s, &e));
     OK(sched_enter(s, SCHED_TRAIN, NULL, &e));
     assert_false(sched_wanted(s));
-    struct turn t[4] = {{s, SCHED_TRAIN, &order, -1}, {s, SCHED_VALIDATE, &order, -1}, {s, SCHED_ASK, &order, -1}, {s, SCHED_ASK, &order, -1}};
+    struct turn t[4] = {{s, SCHED_TRAIN, &order, -1},
+                        {s, SCHED_VALIDATE, &order, -1},
+                        {s, SCHED_ASK, &order, -1},
+                        {s, SCHED_ASK, &order, -1}};
     uv_thread_t th[4];
     unsigned waiting[SCHED_CLASSES] = {0};
     for (int i = 0; i < 4; i++) {
@@ -263,7 +275,8 @@ static void test_sched(void **state) {
         wait_for_waiting(s, t[i].c, ++waiting[t[i].c]);
     }
     assert_true(sched_wanted(s));
-    OK(sched_yield_turn(s, NULL, &e)); /* ask, ask, validate go first; the training that waits is no higher, but earlier */
+    OK(sched_yield_turn(
+        s, NULL, &e)); /* ask, ask, validate go first; the training that waits is no higher, but earlier */
     sched_leave(s);
     for (int i = 0; i < 4; i++)
         uv_thread_join(&th[i]);
@@ -274,7 +287,8 @@ static void test_sched(void **state) {
     sched_free(s);
 }
 
-/* ---- a client ------------------------------------------------------------------------------------------------------ */
+/* ---- a client
+ * ------------------------------------------------------------------------------------------------------ */
 
 struct peer {
     int fd;
@@ -318,7 +332,8 @@ static json_t *hear(struct peer *p) {
         p->in.len += (size_t)r;
     }
 }
-/* The response to id; notifications before it are dropped, except that *note (if not NULL) gets the last one of method. */
+/* The response to id; notifications before it are dropped, except that *note (if not NULL) gets the last one
+ * of method. */
 static json_t *response(struct peer *p, int id, const char *method, json_t **note) {
     for (;;) {
         json_t *o = hear(p);
@@ -337,7 +352,8 @@ static int code(const json_t *o) {
     return (int)json_integer_value(json_object_get(json_object_get(o, "error"), "code"));
 }
 static void hello(struct peer *p) {
-    say(p, "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"hello\",\"params\":{\"protocol\":1,\"version\":\"t\",\"client\":\"test\"}}");
+    say(p, "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"hello\",\"params\":{\"protocol\":1,\"version\":\"t\","
+           "\"client\":\"test\"}}");
     json_t *o = response(p, 1, NULL, NULL);
     assert_int_equal(json_integer_value(json_object_get(json_object_get(o, "result"), "pid")), getpid());
     json_decref(o);
@@ -355,10 +371,12 @@ static void test_protocol(void **state) {
     o = response(&p, 5, NULL, NULL);
     assert_int_equal(code(o), status_rpc(LOAM_EPROTO));
     json_decref(o);
-    say(&p, "{\"jsonrpc\":\"2.0\",\"id\":6,\"method\":\"hello\",\"params\":{\"protocol\":99,\"version\":\"9.9\"}}");
+    say(&p, "{\"jsonrpc\":\"2.0\",\"id\":6,\"method\":\"hello\",\"params\":{\"protocol\":99,\"version\":\"9."
+            "9\"}}");
     o = response(&p, 6, NULL, NULL);
     assert_int_equal(code(o), status_rpc(LOAM_EVERSION));
-    assert_non_null(strstr(json_string_value(json_object_get(json_object_get(o, "error"), "message")), "9.9"));
+    assert_non_null(
+        strstr(json_string_value(json_object_get(json_object_get(o, "error"), "message")), "9.9"));
     json_decref(o);
     hello(&p);
     /* a command: output, then the answer */
@@ -366,31 +384,43 @@ static void test_protocol(void **state) {
     say(&p, "{\"jsonrpc\":\"2.0\",\"id\":7,\"method\":\"command.run\",\"params\":{\"line\":\"version\"}}");
     o = response(&p, 7, "out", &out);
     assert_non_null(strstr(json_string_value(json_object_get(out, "text")), PACKAGE_VERSION));
-    assert_string_equal(json_string_value(json_object_get(json_object_get(json_object_get(o, "result"), "result"), "loam")), PACKAGE_VERSION);
+    assert_string_equal(
+        json_string_value(json_object_get(json_object_get(json_object_get(o, "result"), "result"), "loam")),
+        PACKAGE_VERSION);
     json_decref(out);
     json_decref(o);
     /* the word at fault */
-    say(&p, "{\"jsonrpc\":\"2.0\",\"id\":8,\"method\":\"command.run\",\"params\":{\"argv\":[\"job\",\"show\",\"x\"]}}");
+    say(&p, "{\"jsonrpc\":\"2.0\",\"id\":8,\"method\":\"command.run\",\"params\":{\"argv\":[\"job\",\"show\","
+            "\"x\"]}}");
     o = response(&p, 8, NULL, NULL);
     assert_int_equal(code(o), status_rpc(LOAM_EINVAL));
-    assert_int_equal(json_integer_value(json_object_get(json_object_get(json_object_get(o, "error"), "data"), "word")), 2);
+    assert_int_equal(
+        json_integer_value(json_object_get(json_object_get(json_object_get(o, "error"), "data"), "word")), 2);
     json_decref(o);
     /* a question, refused; then answered */
     json_t *ask = NULL;
-    say(&p, "{\"jsonrpc\":\"2.0\",\"id\":9,\"method\":\"command.run\",\"params\":{\"line\":\"key new alice\",\"tty\":false}}");
+    say(&p, "{\"jsonrpc\":\"2.0\",\"id\":9,\"method\":\"command.run\",\"params\":{\"line\":\"key new "
+            "alice\",\"tty\":false}}");
     o = response(&p, 9, NULL, NULL);
     assert_int_equal(code(o), status_rpc(LOAM_EPERM));
     json_decref(o);
-    say(&p, "{\"jsonrpc\":\"2.0\",\"id\":10,\"method\":\"command.run\",\"params\":{\"line\":\"key new alice\"}}");
+    say(&p,
+        "{\"jsonrpc\":\"2.0\",\"id\":10,\"method\":\"command.run\",\"params\":{\"line\":\"key new alice\"}}");
     for (int i = 0; i < 2; i++) {
         do {
             json_decref(ask);
             ask = hear(&p);
-        } while (strcmp(json_string_value(json_object_get(ask, "method")) ? json_string_value(json_object_get(ask, "method")) : "", "ask") != 0);
-        assert_string_equal(json_string_value(json_object_get(json_object_get(ask, "params"), "kind")), "secret");
+        } while (strcmp(json_string_value(json_object_get(ask, "method"))
+                            ? json_string_value(json_object_get(ask, "method"))
+                            : "",
+                        "ask") != 0);
+        assert_string_equal(json_string_value(json_object_get(json_object_get(ask, "params"), "kind")),
+                            "secret");
         char text[200];
-        snprintf(text, sizeof text, "{\"jsonrpc\":\"2.0\",\"id\":%d,\"method\":\"answer\",\"params\":{\"id\":%lld,\"value\":\"pw\"}}", 20 + i,
-                 (long long)json_integer_value(json_object_get(json_object_get(ask, "params"), "id")));
+        snprintf(
+            text, sizeof text,
+            "{\"jsonrpc\":\"2.0\",\"id\":%d,\"method\":\"answer\",\"params\":{\"id\":%lld,\"value\":\"pw\"}}",
+            20 + i, (long long)json_integer_value(json_object_get(json_object_get(ask, "params"), "id")));
         say(&p, text);
     }
     json_decref(ask);
@@ -398,10 +428,19 @@ static void test_protocol(void **state) {
     assert_null(json_object_get(o, "error"));
     json_decref(o);
     /* what is no message */
-    static const char *const bad[] = {"{", "[]", "\"x\"", "{\"id\":3}", "{\"id\":3,\"method\":\"nothing\"}", "{\"id\":3,\"method\":\"topic.subscribe\",\"params\":{\"topics\":[\"x\"]}}",
-                                      "{\"id\":3,\"method\":\"command.run\",\"params\":{}}", "{\"id\":3,\"method\":\"answer\",\"params\":{\"id\":77}}",
-                                      "{\"id\":3,\"method\":\"command.cancel\",\"params\":{\"call\":44}}", "{\"id\":3,\"method\":\"option.set\",\"params\":{\"name\":\"x\"}}",
-                                      "{\"id\":3,\"method\":7}", "{\"id\":3,\"method\":\"hello\",\"params\":[]}"};
+    static const char *const bad[] = {
+        "{",
+        "[]",
+        "\"x\"",
+        "{\"id\":3}",
+        "{\"id\":3,\"method\":\"nothing\"}",
+        "{\"id\":3,\"method\":\"topic.subscribe\",\"params\":{\"topics\":[\"x\"]}}",
+        "{\"id\":3,\"method\":\"command.run\",\"params\":{}}",
+        "{\"id\":3,\"method\":\"answer\",\"params\":{\"id\":77}}",
+        "{\"id\":3,\"method\":\"command.cancel\",\"params\":{\"call\":44}}",
+        "{\"id\":3,\"method\":\"option.set\",\"params\":{\"name\":\"x\"}}",
+        "{\"id\":3,\"method\":7}",
+        "{\"id\":3,\"method\":\"hello\",\"params\":[]}"};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         say(&p, bad[i]);
         do
@@ -411,13 +450,16 @@ static void test_protocol(void **state) {
         assert_non_null(json_object_get(o, "error"));
         json_decref(o);
     }
-    say(&p, "{\"jsonrpc\":\"2.0\",\"id\":30,\"method\":\"option.set\",\"params\":{\"name\":\"log.level\",\"value\":\"error\"}}");
+    say(&p, "{\"jsonrpc\":\"2.0\",\"id\":30,\"method\":\"option.set\",\"params\":{\"name\":\"log.level\","
+            "\"value\":\"error\"}}");
     o = response(&p, 30, NULL, NULL);
     assert_null(json_object_get(o, "error"));
     json_decref(o);
-    say(&p, "{\"jsonrpc\":\"2.0\",\"id\":31,\"method\":\"command.complete\",\"params\":{\"line\":\"key ne\",\"cursor\":6}}");
+    say(&p, "{\"jsonrpc\":\"2.0\",\"id\":31,\"method\":\"command.complete\",\"params\":{\"line\":\"key "
+            "ne\",\"cursor\":6}}");
     o = response(&p, 31, NULL, NULL);
-    assert_string_equal(json_string_value(json_object_get(json_array_get(json_object_get(o, "result"), 0), "text")), "new");
+    assert_string_equal(
+        json_string_value(json_object_get(json_array_get(json_object_get(o, "result"), 0), "text")), "new");
     json_decref(o);
     peer_close(&p);
 }
@@ -454,7 +496,8 @@ static void test_topics(void **state) {
     topic_set(f->n, "train", json_pack("{s:i}", "step", 1));
     peer_open(&p, f);
     hello(&p);
-    say(&p, "{\"jsonrpc\":\"2.0\",\"id\":2,\"method\":\"topic.subscribe\",\"params\":{\"topics\":[\"train\",\"ask\"]}}");
+    say(&p, "{\"jsonrpc\":\"2.0\",\"id\":2,\"method\":\"topic.subscribe\",\"params\":{\"topics\":[\"train\","
+            "\"ask\"]}}");
     json_t *t = NULL, *o;
     for (;;) { /* the snapshot */
         o = hear(&p);
@@ -471,7 +514,8 @@ static void test_topics(void **state) {
     int seen = 0, last = 0;
     while (last != 1000) { /* the newest arrives; those in between may not */
         o = hear(&p);
-        last = (int)json_integer_value(json_object_get(json_object_get(json_object_get(o, "params"), "value"), "step"));
+        last = (int)json_integer_value(
+            json_object_get(json_object_get(json_object_get(o, "params"), "value"), "step"));
         seen++;
         json_decref(o);
     }
@@ -486,7 +530,8 @@ static void test_topics(void **state) {
     peer_close(&p);
 }
 
-/* A client that reads nothing while much is said: the node goes on, the client gets a snapshot later, with a gap. */
+/* A client that reads nothing while much is said: the node goes on, the client gets a snapshot later, with a
+ * gap. */
 static void test_slow(void **state) {
     struct fixture *f = *state;
     OK(open_node(f, true));
@@ -496,7 +541,8 @@ static void test_slow(void **state) {
     peer_open(&quick, f);
     hello(&slow);
     hello(&quick);
-    say(&slow, "{\"jsonrpc\":\"2.0\",\"id\":2,\"method\":\"topic.subscribe\",\"params\":{\"topics\":[\"log\",\"train\"]}}");
+    say(&slow, "{\"jsonrpc\":\"2.0\",\"id\":2,\"method\":\"topic.subscribe\",\"params\":{\"topics\":[\"log\","
+               "\"train\"]}}");
     json_decref(response(&slow, 2, NULL, NULL));
     char *text = mem_zalloc(20001);
     memset(text, 'y', 20000);
@@ -528,7 +574,8 @@ static void test_slow(void **state) {
     peer_close(&quick);
 }
 
-/* ---- folders ------------------------------------------------------------------------------------------------------- */
+/* ---- folders
+ * ------------------------------------------------------------------------------------------------------- */
 
 static void test_two_nodes(void **state) {
     struct fixture *f = *state, other = {0};
@@ -554,7 +601,8 @@ static void test_long_path(void **state) {
     struct fixture *f = *state;
     char root[256];
     snprintf(root, sizeof root, "%s", f->dir);
-    int n = snprintf(f->dir, sizeof f->dir, "%s/%s/%s", root, "a-folder-with-quite-a-long-name-so-that-the-address-of-a-socket-cannot-hold-it",
+    int n = snprintf(f->dir, sizeof f->dir, "%s/%s/%s", root,
+                     "a-folder-with-quite-a-long-name-so-that-the-address-of-a-socket-cannot-hold-it",
                      "and-another-one-below-it");
     assert_true(n < (int)sizeof f->dir);
     OK(file_mkdirs(f->dir, &e));
@@ -608,7 +656,8 @@ static void test_no_memory(void **state) {
 /* Allocations fail while commands run: an error or a lost client, never a lost node. */
 static void test_commands_without_memory(void **state) {
     struct fixture *f = *state;
-    static const char *const lines[] = {"option list", "key list", "job list", "node status", "help", "doctor", "disk", "chain status"};
+    static const char *const lines[] = {"option list", "key list", "job list", "node status",
+                                        "help",        "doctor",   "disk",     "chain status"};
     OK(open_node(f, true));
     start(f);
     for (long i = 1; i < 400; i++) {
@@ -616,7 +665,8 @@ static void test_commands_without_memory(void **state) {
         char text[200];
         peer_open(&p, f);
         hello(&p);
-        snprintf(text, sizeof text, "{\"jsonrpc\":\"2.0\",\"id\":2,\"method\":\"command.run\",\"params\":{\"line\":\"%s\"}}\n",
+        snprintf(text, sizeof text,
+                 "{\"jsonrpc\":\"2.0\",\"id\":2,\"method\":\"command.run\",\"params\":{\"line\":\"%s\"}}\n",
                  lines[i % (long)(sizeof lines / sizeof *lines)]);
         mem_fail_after(i);
         assert_int_equal(send(p.fd, text, strlen(text), MSG_NOSIGNAL), strlen(text));
@@ -638,8 +688,9 @@ int main(void) {
     json_set_alloc_funcs(mem_alloc, mem_free);
     const struct CMUnitTest tests[] = {
 #define T(fn) cmocka_unit_test_setup_teardown(fn, set_up, tear_down)
-        T(test_jobs),  T(test_durable),  T(test_sched),     T(test_protocol), T(test_too_long),
-        T(test_topics), T(test_slow), T(test_two_nodes), T(test_long_path), T(test_bad_config), T(test_no_memory), T(test_commands_without_memory),
+        T(test_jobs),      T(test_durable),    T(test_sched),     T(test_protocol),
+        T(test_too_long),  T(test_topics),     T(test_slow),      T(test_two_nodes),
+        T(test_long_path), T(test_bad_config), T(test_no_memory), T(test_commands_without_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -95,7 +95,8 @@ void log_close(void) {
     log_to_stderr();
 }
 
-/* Moves the full file aside and starts a new one; if that fails the old one goes on growing, since losing the log is worse. */
+/* Moves the full file aside and starts a new one; if that fails the old one goes on growing, since losing the
+ * log is worse. */
 static void rotate_locked(void) {
     char old[4096];
     int n = snprintf(old, sizeof old, "%s.1", file_path);

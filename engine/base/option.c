@@ -23,32 +23,45 @@ const struct option_def option_table[] = {
      "address of the HTTP API, host:port; empty for none", true},
     {"attribute.budget", OPTION_BYTES, "1G", 1024 * KIB, 1e15, NULL, "bytes",
      "space for a model's gradient store; the largest projection that fits is taken", false},
-    {"chain.id", OPTION_UINT, "0", 0, 9e15, NULL, "", "chain of this data folder; 0: the only one in DATA/chains", true},
+    {"chain.id", OPTION_UINT, "0", 0, 9e15, NULL, "",
+     "chain of this data folder; 0: the only one in DATA/chains", true},
     {"chain.poll", OPTION_REAL, "1", 0.1, 3600, NULL, "s", "how often the chain's head is asked for", true},
     {"chain.rpc", OPTION_STRING, "", 0, 0, NULL, "",
      "RPC addresses, separated by commas; empty: those of the chain's file", true},
     {"compute.backend", OPTION_CHOICE, "auto", 0, 0, "auto|ref|cpu|cuda", "", "who computes", true},
-    {"compute.threads", OPTION_UINT, "0", 0, 1024, NULL, "", "compute threads; 0: one for each processor", true},
+    {"compute.threads", OPTION_UINT, "0", 0, 1024, NULL, "", "compute threads; 0: one for each processor",
+     true},
     {"console.ascii", OPTION_BOOL, "no", 0, 0, NULL, "", "draw with ASCII also in a UTF-8 locale", false},
-    {"console.keys", OPTION_STRING, "", 0, 0, NULL, "", "key remapping, action=key separated by commas", false},
+    {"console.keys", OPTION_STRING, "", 0, 0, NULL, "", "key remapping, action=key separated by commas",
+     false},
     {"console.mouse", OPTION_BOOL, "no", 0, 0, NULL, "", "use the mouse (breaks select and copy)", false},
     {"console.plot", OPTION_CHOICE, "block", 0, 0, "block|braille|ascii", "", "how curves are drawn", false},
-    {"console.theme", OPTION_CHOICE, "auto", 0, 0, "auto|dark|light|mono", "", "colours of the console", false},
+    {"console.theme", OPTION_CHOICE, "auto", 0, 0, "auto|dark|light|mono", "", "colours of the console",
+     false},
     {"job.keep-finished", OPTION_UINT, "100", 1, 1000, NULL, "", "ended jobs that stay listed", true},
     {"key.cost", OPTION_CHOICE, "standard", 0, 0, "standard|light", "",
-     "work that a password guess costs in new key files: standard 256 MiB and a second, light 4 MiB (tests)", true},
-    {"key.default", OPTION_STRING, "", 0, 0, NULL, "", "key used where none is named; empty: the only one", false},
+     "work that a password guess costs in new key files: standard 256 MiB and a second, light 4 MiB (tests)",
+     true},
+    {"key.default", OPTION_STRING, "", 0, 0, NULL, "", "key used where none is named; empty: the only one",
+     false},
     {"key.password-file", OPTION_STRING, "", 0, 0, NULL, "",
      "file whose first line unlocks keys without asking (systemd credentials are also read)", false},
-    {"key.spend-limit", OPTION_COIN, "100", 0, 0, NULL, "OPEN", "most an unlocked key may spend until it is locked", false},
-    {"log.level", OPTION_CHOICE, "info", 0, 0, "error|warn|info|debug", "", "most talkative level that is logged", false},
+    {"key.spend-limit", OPTION_COIN, "100", 0, 0, NULL, "OPEN",
+     "most an unlocked key may spend until it is locked", false},
+    {"log.level", OPTION_CHOICE, "info", 0, 0, "error|warn|info|debug", "",
+     "most talkative level that is logged", false},
     {"model.act", OPTION_CHOICE, "f32", 0, 0, "f32|q8", "",
-     "arithmetic of answers where none is asked for: f32 keeps closest to the model, q8 is several times faster", false},
-    {"model.cache", OPTION_BYTES, "1G", 16384 * KIB, 1e15, NULL, "bytes", "most memory for one engine's key/value cache", true},
-    {"model.default", OPTION_STRING, "", 0, 0, NULL, "", "model used where none is named; empty: the newest adapter", false},
+     "arithmetic of answers where none is asked for: f32 keeps closest to the model, q8 is several times "
+     "faster",
+     false},
+    {"model.cache", OPTION_BYTES, "1G", 16384 * KIB, 1e15, NULL, "bytes",
+     "most memory for one engine's key/value cache", true},
+    {"model.default", OPTION_STRING, "", 0, 0, NULL, "",
+     "model used where none is named; empty: the newest adapter", false},
     {"node.idle", OPTION_UINT, "10", 0, 86400, NULL, "s",
      "a node that a console started ends after this long with nothing left to do", false},
-    {"tx.gas-price-limit", OPTION_UINT, "100", 1, 1e6, NULL, "gwei", "most that is offered for a unit of gas", false},
+    {"tx.gas-price-limit", OPTION_UINT, "100", 1, 1e6, NULL, "gwei", "most that is offered for a unit of gas",
+     false},
     {"tx.replace-after", OPTION_UINT, "60", 5, 86400, NULL, "s",
      "a transaction that stays out longer is sent again with a higher fee", false},
 };
@@ -256,7 +269,8 @@ enum loam_status options_load(struct options *o, const char *path, struct err *e
 
 enum loam_status options_save(struct options *o, const char *path, struct err *err) {
     struct buf b = BUF_INIT(CONFIG_MAX);
-    enum loam_status s = buf_str(&b, "# options of this data folder; `loam option list` explains each\n", err);
+    enum loam_status s =
+        buf_str(&b, "# options of this data folder; `loam option list` explains each\n", err);
     pthread_mutex_lock(&o->lock);
     for (size_t i = 0; !s && i < option_count; i++) {
         const char *v = o->v[i].text[OPTION_SET] ? o->v[i].text[OPTION_SET] : o->v[i].text[OPTION_FILE];

@@ -1,8 +1,8 @@
-/* chain use | status | heads | peers | block | tx | account | storage | pending | evidence. What is shown was verified by the
- * light client unless it says otherwise. */
+/* chain use | status | heads | peers | block | tx | account | storage | pending | evidence. What is shown was
+ * verified by the light client unless it says otherwise. */
+#include "node/chain.h"
 #include "base/mem.h"
 #include "cmd/private.h"
-#include "node/chain.h"
 #include "node/chain_show.h"
 #include "node/job.h"
 #include "node/keys.h"
@@ -14,10 +14,11 @@
 
 #include "base/banned.h"
 
-static const struct cmd_arg use_args[] = {{"url", CMD_STR, 0, NULL, "http:// or https:// address of an RPC", NULL},
-                                          {"file", CMD_PATH, CMD_NAMED, NULL, "a chain's file instead (those known are in contrib/chains)", NULL},
-                                          {"name", CMD_STR, CMD_NAMED, NULL, "what to call the chain", NULL},
-                                          {NULL}};
+static const struct cmd_arg use_args[] = {
+    {"url", CMD_STR, 0, NULL, "http:// or https:// address of an RPC", NULL},
+    {"file", CMD_PATH, CMD_NAMED, NULL, "a chain's file instead (those known are in contrib/chains)", NULL},
+    {"name", CMD_STR, CMD_NAMED, NULL, "what to call the chain", NULL},
+    {NULL}};
 
 static json_t *status_now(struct node *n) {
     json_t *v = topic_get(n, "chain");
@@ -27,31 +28,38 @@ static json_t *status_now(struct node *n) {
 static enum loam_status use(struct cmd_call *c, struct err *err) {
     const char *url = cmd_str(c, "url"), *file = cmd_str(c, "file");
     if (!url == !file)
-        return err_set(err, LOAM_EINVAL, "chain use needs an RPC's address or --file; for example: %s", c->line.cmd->example);
+        return err_set(err, LOAM_EINVAL, "chain use needs an RPC's address or --file; for example: %s",
+                       c->line.cmd->example);
     if (url && strncmp(url, "http://", 7) != 0 && strncmp(url, "https://", 8) != 0)
         return err_set(err, LOAM_EINVAL, "url: an RPC's address begins with http:// or https://");
     enum loam_status s = file ? node_chain_use_file(cmd_node(c), file, cmd_job(c), err)
                               : node_chain_use(cmd_node(c), url, cmd_str(c, "name"), cmd_job(c), err);
     if (!s)
-        cmd_result(c, json_pack("{s:I s:b}", "chain_id", (json_int_t)node_chain_id(cmd_node(c)), "dev", node_chain_is_dev(cmd_node(c))));
+        cmd_result(c, json_pack("{s:I s:b}", "chain_id", (json_int_t)node_chain_id(cmd_node(c)), "dev",
+                                node_chain_is_dev(cmd_node(c))));
     return s;
 }
-const struct cmd entry_chain_use = {.noun = "chain",
-                                    .verb = "use",
-                                    .args = use_args,
-                                    .help = "make an RPC's chain the chain of this data folder and follow it",
-                                    .text = "Asks its id and its genesis block, writes DATA/chains/ID.json, and takes no RPC's word from then on for what "
-                                            "can be checked. One data folder is for one chain; the same chain again adds an address.",
-                                    .example = "chain use http://127.0.0.1:8545",
-                                    .run = use};
+const struct cmd entry_chain_use = {
+    .noun = "chain",
+    .verb = "use",
+    .args = use_args,
+    .help = "make an RPC's chain the chain of this data folder and follow it",
+    .text = "Asks its id and its genesis block, writes DATA/chains/ID.json, and takes no RPC's word from "
+            "then on for what "
+            "can be checked. One data folder is for one chain; the same chain again adds an address.",
+    .example = "chain use http://127.0.0.1:8545",
+    .run = use};
 
 static enum loam_status status(struct cmd_call *c, struct err *err) {
     (void)err;
     cmd_result(c, status_now(cmd_node(c)));
     return LOAM_OK;
 }
-const struct cmd entry_chain_status = {
-    .noun = "chain", .verb = "status", .help = "the chain, its head and how it is known, the contracts", .example = "chain status", .run = status};
+const struct cmd entry_chain_status = {.noun = "chain",
+                                       .verb = "status",
+                                       .help = "the chain, its head and how it is known, the contracts",
+                                       .example = "chain status",
+                                       .run = status};
 
 static enum loam_status heads(struct cmd_call *c, struct err *err) {
     struct chain *light;
@@ -67,7 +75,8 @@ const struct cmd entry_chain_heads = {
     .noun = "chain",
     .verb = "heads",
     .help = "the heads and how each is known",
-    .text = "signed: by the sequencer, over the payload. linked: hash-linked to a known header. anchored: its output root stands on L1. agreed: k of n "
+    .text = "signed: by the sequencer, over the payload. linked: hash-linked to a known header. anchored: "
+            "its output root stands on L1. agreed: k of n "
             "RPCs say so.",
     .example = "chain heads",
     .run = heads};
@@ -78,9 +87,14 @@ static enum loam_status peers(struct cmd_call *c, struct err *err) {
     cmd_result(c, node_chain_peers(cmd_node(c)));
     return LOAM_OK;
 }
-const struct cmd entry_chain_peers = {.noun = "chain", .verb = "peers", .help = "the RPCs: health, faults, lies", .example = "chain peers", .run = peers};
+const struct cmd entry_chain_peers = {.noun = "chain",
+                                      .verb = "peers",
+                                      .help = "the RPCs: health, faults, lies",
+                                      .example = "chain peers",
+                                      .run = peers};
 
-static const struct cmd_arg block_args[] = {{"block", CMD_STR, 0, "latest", "number, hash, or latest", NULL}, {NULL}};
+static const struct cmd_arg block_args[] = {{"block", CMD_STR, 0, "latest", "number, hash, or latest", NULL},
+                                            {NULL}};
 
 static enum loam_status block(struct cmd_call *c, struct err *err) {
     json_t *o = NULL;
@@ -89,14 +103,16 @@ static enum loam_status block(struct cmd_call *c, struct err *err) {
         cmd_result(c, o);
     return s;
 }
-const struct cmd entry_chain_block = {.noun = "chain",
-                                      .verb = "block",
-                                      .args = block_args,
-                                      .help = "a block: header recomputed and linked, transactions and receipts checked against its roots",
-                                      .example = "chain block 12",
-                                      .run = block};
+const struct cmd entry_chain_block = {
+    .noun = "chain",
+    .verb = "block",
+    .args = block_args,
+    .help = "a block: header recomputed and linked, transactions and receipts checked against its roots",
+    .example = "chain block 12",
+    .run = block};
 
-static const struct cmd_arg tx_args[] = {{"hash", CMD_HASH, CMD_REQUIRED, NULL, "the transaction's hash", NULL}, {NULL}};
+static const struct cmd_arg tx_args[] = {
+    {"hash", CMD_HASH, CMD_REQUIRED, NULL, "the transaction's hash", NULL}, {NULL}};
 
 static enum loam_status tx(struct cmd_call *c, struct err *err) {
     json_t *o = NULL;
@@ -108,21 +124,24 @@ static enum loam_status tx(struct cmd_call *c, struct err *err) {
         cmd_result(c, o);
     return s;
 }
-const struct cmd entry_chain_tx = {.noun = "chain",
-                                   .verb = "tx",
-                                   .args = tx_args,
-                                   .help = "a transaction's receipt, checked against the receipts root of a verified block",
-                                   .example = "chain tx 0x0000000000000000000000000000000000000000000000000000000000000001",
-                                   .run = tx};
+const struct cmd entry_chain_tx = {
+    .noun = "chain",
+    .verb = "tx",
+    .args = tx_args,
+    .help = "a transaction's receipt, checked against the receipts root of a verified block",
+    .example = "chain tx 0x0000000000000000000000000000000000000000000000000000000000000001",
+    .run = tx};
 
 /* An address, or the name of a key here. */
-static enum loam_status address_of(struct cmd_call *c, const char *word, struct addr20 *out, struct err *err) {
+static enum loam_status address_of(struct cmd_call *c, const char *word, struct addr20 *out,
+                                   struct err *err) {
     if (word[0] == '0' && word[1] == 'x')
         return addr_parse(out, word, err);
     return keys_address(cmd_node(c), word, out, err);
 }
 
-static const struct cmd_arg account_args[] = {{"address", CMD_KEY, CMD_REQUIRED, NULL, "an address, or the name of a key", NULL}, {NULL}};
+static const struct cmd_arg account_args[] = {
+    {"address", CMD_KEY, CMD_REQUIRED, NULL, "an address, or the name of a key", NULL}, {NULL}};
 
 static enum loam_status account(struct cmd_call *c, struct err *err) {
     json_t *o = NULL;
@@ -141,9 +160,10 @@ const struct cmd entry_chain_account = {.noun = "chain",
                                         .example = "chain account alice",
                                         .run = account};
 
-static const struct cmd_arg storage_args[] = {{"address", CMD_KEY, CMD_REQUIRED, NULL, "an address, or a contract's name (Ledger)", NULL},
-                                              {"slot", CMD_STR, CMD_REQUIRED, NULL, "number or 0x and 64 hex digits", NULL},
-                                              {NULL}};
+static const struct cmd_arg storage_args[] = {
+    {"address", CMD_KEY, CMD_REQUIRED, NULL, "an address, or a contract's name (Ledger)", NULL},
+    {"slot", CMD_STR, CMD_REQUIRED, NULL, "number or 0x and 64 hex digits", NULL},
+    {NULL}};
 
 static enum loam_status storage(struct cmd_call *c, struct err *err) {
     struct addr20 a;
@@ -154,7 +174,8 @@ static enum loam_status storage(struct cmd_call *c, struct err *err) {
     struct chain *light; /* waits until reads are possible */
     enum loam_status s = node_chain_ready(cmd_node(c), &light, cmd_job(c), err);
     if (!s)
-        s = w[0] == '0' && w[1] == 'x' ? addr_parse(&a, w, err) : node_chain_contract(cmd_node(c), w, &a, err);
+        s = w[0] == '0' && w[1] == 'x' ? addr_parse(&a, w, err)
+                                       : node_chain_contract(cmd_node(c), w, &a, err);
     if (!s && strlen(sw) == 66) {
         s = hash_parse(&slot, sw, err);
     } else if (!s) {
@@ -165,7 +186,8 @@ static enum loam_status storage(struct cmd_call *c, struct err *err) {
     if (!s)
         s = node_chain_storage(cmd_node(c), &value, &a, &slot, err);
     if (!s)
-        cmd_result(c, json_pack("{s:s s:s s:s}", "address", addr_hex(hex, &a), "slot", hash_hex(sh, &slot), "value", hash_hex(vh, &value)));
+        cmd_result(c, json_pack("{s:s s:s s:s}", "address", addr_hex(hex, &a), "slot", hash_hex(sh, &slot),
+                                "value", hash_hex(vh, &value)));
     return s;
 }
 const struct cmd entry_chain_storage = {.noun = "chain",
@@ -180,25 +202,33 @@ static enum loam_status pending(struct cmd_call *c, struct err *err) {
     cmd_result(c, outbox_list(cmd_node(c)));
     return LOAM_OK;
 }
-const struct cmd entry_chain_pending = {
-    .noun = "chain", .verb = "pending", .help = "the transactions of this node, the newest first", .example = "chain pending", .run = pending};
+const struct cmd entry_chain_pending = {.noun = "chain",
+                                        .verb = "pending",
+                                        .help = "the transactions of this node, the newest first",
+                                        .example = "chain pending",
+                                        .run = pending};
 
 static enum loam_status evidence(struct cmd_call *c, struct err *err) {
     (void)err;
     cmd_result(c, node_chain_evidence(cmd_node(c)));
     return LOAM_OK;
 }
-const struct cmd entry_chain_evidence = {
-    .noun = "chain", .verb = "evidence", .help = "lies of RPCs and equivocations that were caught", .example = "chain evidence", .run = evidence};
+const struct cmd entry_chain_evidence = {.noun = "chain",
+                                         .verb = "evidence",
+                                         .help = "lies of RPCs and equivocations that were caught",
+                                         .example = "chain evidence",
+                                         .run = evidence};
 
-static const struct cmd_arg send_args[] = {{"to", CMD_STR, CMD_REQUIRED, NULL, "an address, or the name of a key", NULL},
-                                           {"amount", CMD_COIN, CMD_REQUIRED, NULL, "OPEN", NULL},
-                                           {"from", CMD_KEY, CMD_NAMED, NULL, "key that pays; the default key when absent", NULL},
-                                           {NULL}};
+static const struct cmd_arg send_args[] = {
+    {"to", CMD_STR, CMD_REQUIRED, NULL, "an address, or the name of a key", NULL},
+    {"amount", CMD_COIN, CMD_REQUIRED, NULL, "OPEN", NULL},
+    {"from", CMD_KEY, CMD_NAMED, NULL, "key that pays; the default key when absent", NULL},
+    {NULL}};
 
 static enum loam_status pay(struct cmd_call *c, struct err *err) {
     struct node *n = cmd_node(c);
-    char from[KEY_NAME_MAX], hex[ADDR_HEX_MAX], amount[U256_DEC_MAX + 2], key[128], tx_hex[HASH_HEX_MAX], fee[U256_DEC_MAX];
+    char from[KEY_NAME_MAX], hex[ADDR_HEX_MAX], amount[U256_DEC_MAX + 2], key[128], tx_hex[HASH_HEX_MAX],
+        fee[U256_DEC_MAX];
     struct addr20 to;
     struct outbox_result r = {0};
     enum loam_status s = LOAM_OK;
@@ -211,7 +241,8 @@ static enum loam_status pay(struct cmd_call *c, struct err *err) {
     if (s)
         return s;
     u256_format_coin(amount, cmd_coin(c, "amount"));
-    s = cmd_confirm(c, err, "Send %s OPEN from key %s to %s on chain %llu?", amount, from, addr_hex(hex, &to), (unsigned long long)node_chain_id(n));
+    s = cmd_confirm(c, err, "Send %s OPEN from key %s to %s on chain %llu?", amount, from, addr_hex(hex, &to),
+                    (unsigned long long)node_chain_id(n));
     if (!s)
         s = cmd_unlock(c, from, err);
     snprintf(key, sizeof key, "send/%s", cmd_flow(c));
@@ -220,7 +251,8 @@ static enum loam_status pay(struct cmd_call *c, struct err *err) {
         s = outbox_send(n, &r, key, &tx, cmd_job(c), err);
     if (!s) {
         u256_format(fee, r.fee);
-        cmd_result(c, json_pack("{s:s s:I s:s}", "tx", hash_hex(tx_hex, &r.tx), "block", (json_int_t)r.block, "fee_wei", fee));
+        cmd_result(c, json_pack("{s:s s:I s:s}", "tx", hash_hex(tx_hex, &r.tx), "block", (json_int_t)r.block,
+                                "fee_wei", fee));
     }
     outbox_result_clear(&r);
     return s;

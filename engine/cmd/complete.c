@@ -1,4 +1,5 @@
-/* Completion: commands, arguments, options, files, and live values from the topics. Runs on the loop: bounded work only. */
+/* Completion: commands, arguments, options, files, and live values from the topics. Runs on the loop: bounded
+ * work only. */
 #include "base/mem.h"
 #include "base/option.h"
 #include "base/text.h"
@@ -25,17 +26,21 @@ static void offer(struct list *l, const char *text, const char *help) {
         return;
     char clean[256];
     text_clean_cut(clean, sizeof clean, help ? help : "", help ? strlen(help) : 0);
-    json_array_append_new(l->out, json_pack("{s:s s:s s:i s:i}", "text", text, "help", clean, "from", (int)l->from, "to", (int)l->to));
+    json_array_append_new(l->out, json_pack("{s:s s:s s:i s:i}", "text", text, "help", clean, "from",
+                                            (int)l->from, "to", (int)l->to));
 }
 
-static void offer_topic(struct list *l, struct node *n, const char *topic, const char *key, const char *help) {
+static void offer_topic(struct list *l, struct node *n, const char *topic, const char *key,
+                        const char *help) {
     json_t *v = n ? topic_get(n, topic) : NULL, *o;
     size_t i;
     json_array_foreach(json_object_get(v, "list"), i, o) {
         const json_t *name = json_object_get(o, key);
         char number[32];
         snprintf(number, sizeof number, "%lld", (long long)json_integer_value(name));
-        const char *text = json_is_string(name) ? json_string_value(name) : json_is_integer(name) ? number : NULL;
+        const char *text = json_is_string(name)    ? json_string_value(name)
+                           : json_is_integer(name) ? number
+                                                   : NULL;
         const json_t *h = json_object_get(o, help);
         if (text)
             offer(l, text, json_is_string(h) ? json_string_value(h) : "");
@@ -77,7 +82,8 @@ static void offer_choices(struct list *l, const char *choices, const char *help)
     }
 }
 
-static void offer_value(struct list *l, struct node *n, const struct cmd_arg *a, const char *cwd, const char *before) {
+static void offer_value(struct list *l, struct node *n, const struct cmd_arg *a, const char *cwd,
+                        const char *before) {
     switch (a->type) {
     case CMD_CHOICE:
         offer_choices(l, a->range, a->help);
@@ -126,7 +132,8 @@ static void offer_value(struct list *l, struct node *n, const struct cmd_arg *a,
 
 json_t *cmd_complete(struct node *n, const char *line, size_t cursor, const char *cwd) {
     json_t *out = json_array();
-    /* The word under the cursor begins after the last blank that is in no quote; words before it are parsed whole. */
+    /* The word under the cursor begins after the last blank that is in no quote; words before it are parsed
+     * whole. */
     size_t from = cursor;
     while (from && line[from - 1] != ' ' && line[from - 1] != '\t')
         from--;

@@ -1,7 +1,7 @@
 /* disk: what the data folder uses, and what is left. */
+#include "node/disk.h"
 #include "base/mem.h"
 #include "cmd/private.h"
-#include "node/disk.h"
 
 #include <string.h>
 #include <sys/statvfs.h>
@@ -25,4 +25,5 @@ static enum loam_status run(struct cmd_call *c, struct err *err) {
     return LOAM_OK;
 }
 
-const struct cmd entry_disk = {.noun = "disk", .help = "what the data folder uses, part by part", .example = "disk", .run = run};
+const struct cmd entry_disk = {
+    .noun = "disk", .help = "what the data folder uses, part by part", .example = "disk", .run = run};

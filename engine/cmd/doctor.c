@@ -22,7 +22,8 @@ struct report {
 
 static void say(struct report *r, const char *what, bool ok, const char *found, const char *remedy) {
     r->bad += !ok;
-    json_array_append_new(r->list, json_pack("{s:s s:b s:s s:s}", "check", what, "ok", ok, "found", found, "remedy", ok ? "" : remedy));
+    json_array_append_new(r->list, json_pack("{s:s s:b s:s s:s}", "check", what, "ok", ok, "found", found,
+                                             "remedy", ok ? "" : remedy));
 }
 
 static void check_folder(struct report *r, struct node *n) {
@@ -34,7 +35,8 @@ static void check_folder(struct report *r, struct node *n) {
     if (statvfs(n->dir, &v) == 0) {
         uint64_t left = (uint64_t)v.f_bavail * v.f_frsize;
         snprintf(text, sizeof text, "%.1f GB free", (double)left / 1e9);
-        say(r, "disk space", left >= FREE_WANTED, text, "free 2 GB on the disk of the data folder, or use another --data");
+        say(r, "disk space", left >= FREE_WANTED, text,
+            "free 2 GB on the disk of the data folder, or use another --data");
     }
     long pages = sysconf(_SC_AVPHYS_PAGES), size = sysconf(_SC_PAGESIZE);
     if (pages > 0) {
@@ -47,7 +49,9 @@ static void check_folder(struct report *r, struct node *n) {
 static void check_cpu(struct report *r) {
 #ifdef __x86_64__
     bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-    say(r, "processor", avx2, avx2 ? (__builtin_cpu_supports("avx512f") ? "AVX-512" : "AVX2") : "no AVX2: everything runs in plain C, slowly",
+    say(r, "processor", avx2,
+        avx2 ? (__builtin_cpu_supports("avx512f") ? "AVX-512" : "AVX2")
+             : "no AVX2: everything runs in plain C, slowly",
         "use a processor with AVX2 for speed");
 #else
     say(r, "processor", true, "plain C", "");
@@ -66,7 +70,8 @@ static void check_keys(struct report *r, struct node *n) {
 static void check_chain(struct report *r, struct node *n) {
     char text[128];
     if (!node_chain_configured(n)) {
-        say(r, "chain", false, "none is configured", "`chain use URL`, or start the development chain (contrib/quickstart)");
+        say(r, "chain", false, "none is configured",
+            "`chain use URL`, or start the development chain (contrib/quickstart)");
         return;
     }
     snprintf(text, sizeof text, "%llu", (unsigned long long)node_chain_id(n));
@@ -74,7 +79,11 @@ static void check_chain(struct report *r, struct node *n) {
     json_t *v = topic_get(n, "chain");
     const char *e = json_string_value(json_object_get(v, "error"));
     bool ok = json_is_true(json_object_get(v, "ok"));
-    say(r, "chain's head", ok, ok ? "followed" : e ? e : "not known yet", "check that the RPC runs: `chain peers`");
+    say(r, "chain's head", ok,
+        ok  ? "followed"
+        : e ? e
+            : "not known yet",
+        "check that the RPC runs: `chain peers`");
     json_decref(v);
 }
 
@@ -99,4 +108,5 @@ static enum loam_status run(struct cmd_call *c, struct err *err) {
     return LOAM_OK;
 }
 
-const struct cmd entry_doctor = {.noun = "doctor", .help = "what is missing or wrong, and the remedy", .example = "doctor", .run = run};
+const struct cmd entry_doctor = {
+    .noun = "doctor", .help = "what is missing or wrong, and the remedy", .example = "doctor", .run = run};

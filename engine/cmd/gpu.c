@@ -37,4 +37,5 @@ static enum loam_status run(struct cmd_call *c, struct err *err) {
     return LOAM_OK;
 }
 
-const struct cmd entry_gpu_list = {.noun = "gpu", .verb = "list", .help = "the GPUs of this machine", .example = "gpu list", .run = run};
+const struct cmd entry_gpu_list = {
+    .noun = "gpu", .verb = "list", .help = "the GPUs of this machine", .example = "gpu list", .run = run};

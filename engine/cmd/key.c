@@ -12,7 +12,8 @@
 
 #define KEY_FILE_MAX 65536
 
-static const struct cmd_arg name_args[] = {{"name", CMD_KEY, CMD_REQUIRED, NULL, "the key's name", NULL}, {NULL}};
+static const struct cmd_arg name_args[] = {{"name", CMD_KEY, CMD_REQUIRED, NULL, "the key's name", NULL},
+                                           {NULL}};
 
 static void secret_clear(struct buf *b) {
     if (b->data)
@@ -63,21 +64,27 @@ static enum loam_status key_new(struct cmd_call *c, struct err *err) {
     if (!s)
         made(c, name, &a);
     if (!s)
-        cmd_note(c, "The key is in DATA/keys/%s.json. Without that file and its password what it owns is lost: `key backup %s FILE`.", name, name);
+        cmd_note(c,
+                 "The key is in DATA/keys/%s.json. Without that file and its password what it owns is lost: "
+                 "`key backup %s FILE`.",
+                 name, name);
     return s;
 }
 const struct cmd entry_key_new = {.noun = "key",
                                   .verb = "new",
                                   .args = name_args,
                                   .help = "make a key, kept encrypted",
-                                  .text = "The password comes from a prompt that does not echo, or from --password-file. The new key is unlocked until "
+                                  .text = "The password comes from a prompt that does not echo, or from "
+                                          "--password-file. The new key is unlocked until "
                                           "the node ends, within key.spend-limit.",
                                   .example = "key new alice",
                                   .run = key_new};
 
-static const struct cmd_arg import_args[] = {{"name", CMD_STR, CMD_REQUIRED, NULL, "name for it here", NULL},
-                                             {"file", CMD_PATH, 0, NULL, "keystore v3 file, or a file with 64 hex digits; asked for when absent", NULL},
-                                             {NULL}};
+static const struct cmd_arg import_args[] = {
+    {"name", CMD_STR, CMD_REQUIRED, NULL, "name for it here", NULL},
+    {"file", CMD_PATH, 0, NULL, "keystore v3 file, or a file with 64 hex digits; asked for when absent",
+     NULL},
+    {NULL}};
 
 static enum loam_status key_import(struct cmd_call *c, struct err *err) {
     struct node *n = cmd_node(c);
@@ -85,7 +92,8 @@ static enum loam_status key_import(struct cmd_call *c, struct err *err) {
     struct buf text = BUF_INIT(KEY_FILE_MAX), p = BUF_INIT(PASSWORD_MAX);
     struct addr20 a;
     uint8_t secret[32];
-    enum loam_status s = file ? file_read(&text, file, err) : cmd_secret(c, &text, "Secret key (64 hex digits): ", err);
+    enum loam_status s =
+        file ? file_read(&text, file, err) : cmd_secret(c, &text, "Secret key (64 hex digits): ", err);
     const char *t = text.data ? (const char *)text.data : "";
     t += strspn(t, " \t\r\n");
     if (!s && *t == '{') {
@@ -100,7 +108,8 @@ static enum loam_status key_import(struct cmd_call *c, struct err *err) {
             mem_wipe(word, len);
         mem_free(word);
         if (s) /* the secret must not appear in the message */
-            s = err_set(err, s, "%s: neither a keystore file nor 64 hex digits", file ? file : "what was typed");
+            s = err_set(err, s, "%s: neither a keystore file nor 64 hex digits",
+                        file ? file : "what was typed");
         if (!s)
             s = new_password(c, &p, name, err);
         if (!s)
@@ -117,7 +126,8 @@ const struct cmd entry_key_import = {.noun = "key",
                                      .verb = "import",
                                      .args = import_args,
                                      .help = "take in a key made elsewhere",
-                                     .text = "Keystore v3 files of geth, cast and others keep their password. Anvil's published keys are refused on any "
+                                     .text = "Keystore v3 files of geth, cast and others keep their "
+                                             "password. Anvil's published keys are refused on any "
                                              "chain but the development one.",
                                      .example = "key import alice key.json",
                                      .run = key_import};
@@ -127,7 +137,8 @@ static enum loam_status key_export(struct cmd_call *c, struct err *err) {
     struct buf p = BUF_INIT(PASSWORD_MAX);
     uint8_t secret[32];
     char hex[65];
-    enum loam_status s = cmd_confirm(c, err, "Show the secret of key %s? Whoever sees it owns what it owns.", name);
+    enum loam_status s =
+        cmd_confirm(c, err, "Show the secret of key %s? Whoever sees it owns what it owns.", name);
     if (!s)
         s = old_password(c, &p, name, err);
     if (!s)
@@ -141,17 +152,23 @@ static enum loam_status key_export(struct cmd_call *c, struct err *err) {
     secret_clear(&p);
     return s;
 }
-const struct cmd entry_key_export = {
-    .noun = "key", .verb = "export", .args = name_args, .help = "show a key's secret", .example = "key export alice", .run = key_export};
+const struct cmd entry_key_export = {.noun = "key",
+                                     .verb = "export",
+                                     .args = name_args,
+                                     .help = "show a key's secret",
+                                     .example = "key export alice",
+                                     .run = key_export};
 
-static const struct cmd_arg backup_args[] = {{"name", CMD_KEY, CMD_REQUIRED, NULL, "the key", NULL},
-                                             {"file", CMD_PATH, CMD_REQUIRED, NULL, "file to write; must not exist", NULL},
-                                             {NULL}};
+static const struct cmd_arg backup_args[] = {
+    {"name", CMD_KEY, CMD_REQUIRED, NULL, "the key", NULL},
+    {"file", CMD_PATH, CMD_REQUIRED, NULL, "file to write; must not exist", NULL},
+    {NULL}};
 
 static enum loam_status key_backup(struct cmd_call *c, struct err *err) {
     const char *file = cmd_str(c, "file");
     struct buf b = BUF_INIT(KEY_FILE_MAX);
-    enum loam_status s = file_exists(file) ? err_set(err, LOAM_EEXIST, "%s exists already", file) : keys_backup(cmd_node(c), cmd_str(c, "name"), &b, err);
+    enum loam_status s = file_exists(file) ? err_set(err, LOAM_EEXIST, "%s exists already", file)
+                                           : keys_backup(cmd_node(c), cmd_str(c, "name"), &b, err);
     if (!s)
         s = file_write(file, b.data, b.len, 0600, err);
     buf_clear(&b);
@@ -175,7 +192,11 @@ static enum loam_status key_list(struct cmd_call *c, struct err *err) {
     cmd_result(c, keys_list(cmd_node(c)));
     return LOAM_OK;
 }
-const struct cmd entry_key_list = {.noun = "key", .verb = "list", .help = "the keys of the data folder", .example = "key list", .run = key_list};
+const struct cmd entry_key_list = {.noun = "key",
+                                   .verb = "list",
+                                   .help = "the keys of the data folder",
+                                   .example = "key list",
+                                   .run = key_list};
 
 static enum loam_status key_unlock(struct cmd_call *c, struct err *err) {
     return cmd_unlock(c, cmd_str(c, "name"), err);
@@ -183,11 +204,13 @@ static enum loam_status key_unlock(struct cmd_call *c, struct err *err) {
 const struct cmd entry_key_unlock = {.noun = "key",
                                      .verb = "unlock",
                                      .args = name_args,
-                                     .help = "let the node sign with a key until it ends, within key.spend-limit",
+                                     .help =
+                                         "let the node sign with a key until it ends, within key.spend-limit",
                                      .example = "key unlock alice",
                                      .run = key_unlock};
 
-static const struct cmd_arg lock_args[] = {{"name", CMD_KEY, 0, NULL, "the key; all when absent", NULL}, {NULL}};
+static const struct cmd_arg lock_args[] = {{"name", CMD_KEY, 0, NULL, "the key; all when absent", NULL},
+                                           {NULL}};
 static enum loam_status key_lock(struct cmd_call *c, struct err *err) {
     struct addr20 a;
     const char *name = cmd_str(c, "name");
@@ -196,5 +219,9 @@ static enum loam_status key_lock(struct cmd_call *c, struct err *err) {
         keys_lock(cmd_node(c), name);
     return s;
 }
-const struct cmd entry_key_lock = {
-    .noun = "key", .verb = "lock", .args = lock_args, .help = "forget a key's secret until it is unlocked again", .example = "key lock alice", .run = key_lock};
+const struct cmd entry_key_lock = {.noun = "key",
+                                   .verb = "lock",
+                                   .args = lock_args,
+                                   .help = "forget a key's secret until it is unlocked again",
+                                   .example = "key lock alice",
+                                   .run = key_lock};

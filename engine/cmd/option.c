@@ -6,15 +6,16 @@
 
 #include "base/banned.h"
 
-static const struct cmd_arg get_args[] = {{"name", CMD_OPTION, CMD_REQUIRED, NULL, "the option", NULL}, {NULL}};
+static const struct cmd_arg get_args[] = {{"name", CMD_OPTION, CMD_REQUIRED, NULL, "the option", NULL},
+                                          {NULL}};
 static const struct cmd_arg set_args[] = {{"name", CMD_OPTION, CMD_REQUIRED, NULL, "the option", NULL},
                                           {"value", CMD_TEXT, CMD_REQUIRED, NULL, "its value", NULL},
                                           {NULL}};
 
 static json_t *describe(struct node *n, const struct option_def *d, bool all) {
     char v[OPTION_TEXT_MAX];
-    json_t *o = json_pack("{s:s s:s s:s s:s}", "name", d->name, "value", option_str(n->opt, d->name, v), "from",
-                          option_source_name(option_where(n->opt, d->name)), "text", d->text);
+    json_t *o = json_pack("{s:s s:s s:s s:s}", "name", d->name, "value", option_str(n->opt, d->name, v),
+                          "from", option_source_name(option_where(n->opt, d->name)), "text", d->text);
     if (all && o) {
         json_object_set_new(o, "default", json_string(d->def));
         if (*d->unit)
@@ -38,15 +39,23 @@ static enum loam_status list(struct cmd_call *c, struct err *err) {
     cmd_result(c, a);
     return LOAM_OK;
 }
-const struct cmd entry_option_list = {.noun = "option", .verb = "list", .help = "every option with its value and where it comes from", .example = "option list", .run = list};
+const struct cmd entry_option_list = {.noun = "option",
+                                      .verb = "list",
+                                      .help = "every option with its value and where it comes from",
+                                      .example = "option list",
+                                      .run = list};
 
 static enum loam_status get(struct cmd_call *c, struct err *err) {
     (void)err;
     cmd_result(c, describe(cmd_node(c), option_find(cmd_str(c, "name")), true));
     return LOAM_OK;
 }
-const struct cmd entry_option_get = {
-    .noun = "option", .verb = "get", .args = get_args, .help = "one option: value, range, default", .example = "option get key.spend-limit", .run = get};
+const struct cmd entry_option_get = {.noun = "option",
+                                     .verb = "get",
+                                     .args = get_args,
+                                     .help = "one option: value, range, default",
+                                     .example = "option get key.spend-limit",
+                                     .run = get};
 
 static enum loam_status put(struct cmd_call *c, struct err *err) {
     const struct option_def *d = option_find(cmd_str(c, "name"));
@@ -61,5 +70,8 @@ const struct cmd entry_option_set = {.noun = "option",
                                      .help = "set an option now and for later (DATA/config)",
                                      .example = "option set log.level debug",
                                      .run = put};
-const struct cmd entry_set = {
-    .noun = "set", .args = set_args, .help = "short for option set", .example = "set console.theme dark", .run = put};
+const struct cmd entry_set = {.noun = "set",
+                              .args = set_args,
+                              .help = "short for option set",
+                              .example = "set console.theme dark",
+                              .run = put};

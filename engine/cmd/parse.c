@@ -14,12 +14,15 @@
 #include "base/banned.h"
 
 const char *cmd_type_name(enum cmd_type t) {
-    static const char *const names[] = {"text", "text", "number", "number", "OPEN", "flag", "choice", "file", "address", "hash",
-                                        "key", "account", "datanet", "model", "job", "option", "command"};
+    static const char *const names[] = {"text",    "text",  "number",  "number", "OPEN",   "flag",
+                                        "choice",  "file",  "address", "hash",   "key",    "account",
+                                        "datanet", "model", "job",     "option", "command"};
     return (unsigned)t < sizeof names / sizeof *names ? names[t] : "?";
 }
 
-/* ---- words --------------------------------------------------------------------------------------------------------- */
+/* ---- words
+ * ---------------------------------------------------------------------------------------------------------
+ */
 
 void cmd_words_free(char **words, size_t count) {
     for (size_t i = 0; words && i < count; i++)
@@ -94,9 +97,11 @@ enum loam_status cmd_split(char ***out, size_t *count, const char *text, size_t 
     return s;
 }
 
-/* ---- finding ------------------------------------------------------------------------------------------------------- */
+/* ---- finding
+ * ------------------------------------------------------------------------------------------------------- */
 
-/* Edit distance (insert, delete, change, swap of neighbours all cost 1), for words short enough; 99 otherwise. */
+/* Edit distance (insert, delete, change, swap of neighbours all cost 1), for words short enough; 99
+ * otherwise. */
 static int distance(const char *a, const char *b) {
     enum { N = 32 };
     int d[N + 1][N + 1];
@@ -131,7 +136,8 @@ static enum loam_status unknown(const char *noun, const char *verb, struct err *
     for (size_t i = 0; i < cmd_table_count; i++) {
         const struct cmd *c = cmd_table[i];
         char words[80];
-        snprintf(words, sizeof words, "%s%s%s", c->noun, c->verb && verb ? " " : "", c->verb && verb ? c->verb : "");
+        snprintf(words, sizeof words, "%s%s%s", c->noun, c->verb && verb ? " " : "",
+                 c->verb && verb ? c->verb : "");
         int d = distance(typed, words);
         if (d < best) {
             best = d;
@@ -140,13 +146,16 @@ static enum loam_status unknown(const char *noun, const char *verb, struct err *
         noun_known = noun_known || strcmp(c->noun, noun) == 0;
     }
     if (near && (verb || !noun_known))
-        return err_set(err, LOAM_ENOTFOUND, "no command \"%s\"; do you mean \"%s%s%s\"?", shown, near->noun, near->verb ? " " : "", near->verb ? near->verb : "");
+        return err_set(err, LOAM_ENOTFOUND, "no command \"%s\"; do you mean \"%s%s%s\"?", shown, near->noun,
+                       near->verb ? " " : "", near->verb ? near->verb : "");
     if (noun_known)
-        return err_set(err, LOAM_ENOTFOUND, "no command \"%s\"; `help %s` shows what %s can do", shown, noun, noun);
+        return err_set(err, LOAM_ENOTFOUND, "no command \"%s\"; `help %s` shows what %s can do", shown, noun,
+                       noun);
     return err_set(err, LOAM_ENOTFOUND, "no command \"%s\"; `help` lists all", shown);
 }
 
-/* ---- values -------------------------------------------------------------------------------------------------------- */
+/* ---- values
+ * -------------------------------------------------------------------------------------------------------- */
 
 static bool is_hex(const char *s, size_t digits) {
     if (s[0] != '0' || s[1] != 'x' || strlen(s) != digits + 2)
@@ -178,7 +187,8 @@ static enum loam_status check_range(const struct cmd_arg *a, double v, const cha
     return LOAM_OK;
 }
 
-static enum loam_status add_value(struct cmd_value *v, const struct cmd_arg *a, const char *text, const char *cwd, struct err *err) {
+static enum loam_status add_value(struct cmd_value *v, const struct cmd_arg *a, const char *text,
+                                  const char *cwd, struct err *err) {
     char shown[80];
     size_t len = strlen(text);
     text_clean_cut(shown, sizeof shown, text, len);
@@ -212,7 +222,8 @@ static enum loam_status add_value(struct cmd_value *v, const struct cmd_arg *a, 
         break;
     case CMD_ADDR:
         if (!is_hex(text, 40))
-            return err_set(err, LOAM_EINVAL, "%s: \"%s\" is no address (0x and 40 hex digits)", a->name, shown);
+            return err_set(err, LOAM_EINVAL, "%s: \"%s\" is no address (0x and 40 hex digits)", a->name,
+                           shown);
         break;
     case CMD_HASH:
         if (!is_hex(text, 64))
@@ -226,7 +237,8 @@ static enum loam_status add_value(struct cmd_value *v, const struct cmd_arg *a, 
         break;
     case CMD_OPTION:
         if (!option_find(text))
-            return err_set(err, LOAM_ENOTFOUND, "%s: no option \"%s\"; `option list` shows them", a->name, shown);
+            return err_set(err, LOAM_ENOTFOUND, "%s: no option \"%s\"; `option list` shows them", a->name,
+                           shown);
         break;
     case CMD_KEY:
     case CMD_MODEL:
@@ -274,7 +286,8 @@ static const struct cmd_arg *named(const struct cmd *c, const char *word, const 
     return NULL;
 }
 
-static enum loam_status place(struct cmd_line *l, char *const *words, size_t from, size_t count, const char *cwd, size_t *bad, struct err *err) {
+static enum loam_status place(struct cmd_line *l, char *const *words, size_t from, size_t count,
+                              const char *cwd, size_t *bad, struct err *err) {
     const struct cmd *c = l->cmd;
     const struct cmd_arg *next = c->args;
     bool only_places = false;
@@ -296,8 +309,9 @@ static enum loam_status place(struct cmd_line *l, char *const *words, size_t fro
             char shown[64];
             text_clean_cut(shown, sizeof shown, w, strlen(w));
             if (!a)
-                return err_set(err, LOAM_EINVAL, "%s%s%s has no %s; see `help %s%s%s`", c->noun, c->verb ? " " : "", c->verb ? c->verb : "", shown,
-                               c->noun, c->verb ? " " : "", c->verb ? c->verb : "");
+                return err_set(err, LOAM_EINVAL, "%s%s%s has no %s; see `help %s%s%s`", c->noun,
+                               c->verb ? " " : "", c->verb ? c->verb : "", shown, c->noun, c->verb ? " " : "",
+                               c->verb ? c->verb : "");
             struct cmd_value *v = &l->values[a - c->args];
             if (a->type == CMD_FLAG) {
                 if (value)
@@ -305,7 +319,8 @@ static enum loam_status place(struct cmd_line *l, char *const *words, size_t fro
                 value = "yes";
             } else if (!value) {
                 if (i + 1 >= count)
-                    return err_set(err, LOAM_EINVAL, "--%s needs a value (%s)", a->name, cmd_type_name(a->type));
+                    return err_set(err, LOAM_EINVAL, "--%s needs a value (%s)", a->name,
+                                   cmd_type_name(a->type));
                 value = words[++i];
                 *bad = i;
             }
@@ -315,13 +330,15 @@ static enum loam_status place(struct cmd_line *l, char *const *words, size_t fro
             continue;
         }
         /* by position: the next argument that takes one and has none yet */
-        while (next && next->name && ((next->flags & CMD_NAMED) || next->type == CMD_FLAG ||
-                                      (l->values[next - c->args].count && !(next->flags & CMD_MANY))))
+        while (next && next->name &&
+               ((next->flags & CMD_NAMED) || next->type == CMD_FLAG ||
+                (l->values[next - c->args].count && !(next->flags & CMD_MANY))))
             next++;
         if (!next || !next->name) {
             char shown[64];
-            return err_set(err, LOAM_EINVAL, "one word too many: \"%s\"; see `help %s%s%s`", text_clean_cut(shown, sizeof shown, w, strlen(w)), c->noun,
-                           c->verb ? " " : "", c->verb ? c->verb : "");
+            return err_set(err, LOAM_EINVAL, "one word too many: \"%s\"; see `help %s%s%s`",
+                           text_clean_cut(shown, sizeof shown, w, strlen(w)), c->noun, c->verb ? " " : "",
+                           c->verb ? c->verb : "");
         }
         struct cmd_value *v = &l->values[next - c->args];
         if (next->type == CMD_TEXT) {
@@ -345,7 +362,8 @@ static enum loam_status place(struct cmd_line *l, char *const *words, size_t fro
     return s;
 }
 
-enum loam_status cmd_parse(struct cmd_line *out, char *const *words, size_t count, const char *cwd, size_t *bad_word, struct err *err) {
+enum loam_status cmd_parse(struct cmd_line *out, char *const *words, size_t count, const char *cwd,
+                           size_t *bad_word, struct err *err) {
     size_t bad = 0;
     *out = (struct cmd_line){0};
     if (bad_word)
@@ -380,8 +398,9 @@ enum loam_status cmd_parse(struct cmd_line *out, char *const *words, size_t coun
             s = add_value(&out->values[i], a, a->def, NULL, err);
         } else if (a->flags & CMD_REQUIRED) {
             bad = count;
-            s = err_set(err, LOAM_EINVAL, "%s%s%s needs %s (%s)%s%s", c->noun, c->verb ? " " : "", c->verb ? c->verb : "", a->name, a->help,
-                        c->example ? "; for example: " : "", c->example ? c->example : "");
+            s = err_set(err, LOAM_EINVAL, "%s%s%s needs %s (%s)%s%s", c->noun, c->verb ? " " : "",
+                        c->verb ? c->verb : "", a->name, a->help, c->example ? "; for example: " : "",
+                        c->example ? c->example : "");
         }
     }
     if (s) {

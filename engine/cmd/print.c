@@ -1,5 +1,5 @@
-/* The general printer: a result as text for people. Objects give "key: value" lines, lists of objects tables; fields that
- * end in _wei are shown as OPEN, _ms as times, _ppm as per cent. */
+/* The general printer: a result as text for people. Objects give "key: value" lines, lists of objects tables;
+ * fields that end in _wei are shown as OPEN, _ms as times, _ppm as per cent. */
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/text.h"
@@ -19,7 +19,8 @@ static bool ends(const char *s, const char *tail) {
 }
 
 static bool is_time(const char *key, const json_t *v) {
-    return ends(key, "_ms") && json_is_integer(v) && json_integer_value(v) > 1000000000000; /* durations are shorter */
+    return ends(key, "_ms") && json_is_integer(v) &&
+           json_integer_value(v) > 1000000000000; /* durations are shorter */
 }
 
 /* The heading without what the value's form says already. */
@@ -63,7 +64,8 @@ static enum loam_status scalar(struct buf *out, const char *key, const json_t *v
     if (json_is_null(v))
         return buf_str(out, "-", err);
     char *text = json_dumps(v, JSON_COMPACT | JSON_ENCODE_ANY);
-    enum loam_status s = text ? text_clean(out, text, strlen(text), 0, err) : err_set(err, LOAM_ENOMEM, "no memory to print");
+    enum loam_status s =
+        text ? text_clean(out, text, strlen(text), 0, err) : err_set(err, LOAM_ENOMEM, "no memory to print");
     mem_free(text);
     return s;
 }
@@ -187,7 +189,8 @@ static enum loam_status print(struct buf *out, const json_t *v, int indent, stru
         if (!s)
             s = pad(out, (size_t)indent, err);
         if (!s)
-            s = nested ? buf_printf(out, err, "%s:\n", head) : buf_printf(out, err, "%s:%*s", head, (int)(widest - strlen(head) + 1), "");
+            s = nested ? buf_printf(out, err, "%s:\n", head)
+                       : buf_printf(out, err, "%s:%*s", head, (int)(widest - strlen(head) + 1), "");
         if (!s && nested) {
             s = print(out, e, indent + 2, err);
         } else if (!s) {

@@ -1,4 +1,5 @@
-/* Running commands for the control socket: parse, start a job, carry output and questions, resume what a dead node left. */
+/* Running commands for the control socket: parse, start a job, carry output and questions, resume what a dead
+ * node left. */
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -14,7 +15,7 @@
 
 #include "base/banned.h"
 
-#define OUT_MAX (1u << 20)     /* bytes of one cmd_out */
+#define OUT_MAX (1u << 20) /* bytes of one cmd_out */
 #define RETRY_FIRST_MS 2000
 #define RETRY_MAX_MS 60000
 #define PROGRESS_US (100 * 1000) /* how often progress goes to the client */
@@ -32,7 +33,8 @@ bool cmd_resumed(struct cmd_call *c) {
     return c->resumed;
 }
 
-/* ---- arguments ----------------------------------------------------------------------------------------------------- */
+/* ---- arguments
+ * ----------------------------------------------------------------------------------------------------- */
 
 static struct cmd_value *value_of(struct cmd_call *c, const char *name) {
     for (const struct cmd_arg *a = c->line.cmd->args; a && a->name; a++)
@@ -70,7 +72,8 @@ const char *cmd_str_at(struct cmd_call *c, const char *name, size_t i) {
     return v->text[i];
 }
 
-/* ---- output -------------------------------------------------------------------------------------------------------- */
+/* ---- output
+ * -------------------------------------------------------------------------------------------------------- */
 
 static void emit(struct cmd_call *c, int stream, const char *text, size_t n) {
     struct buf clean = BUF_INIT(OUT_MAX * 4);
@@ -147,7 +150,8 @@ void cmd_progress(struct cmd_call *c, uint64_t done, uint64_t total, json_t *det
     job_progress(c->job, done, total, detail);
 }
 
-/* ---- questions ----------------------------------------------------------------------------------------------------- */
+/* ---- questions
+ * ----------------------------------------------------------------------------------------------------- */
 
 bool cmd_cancelled(struct cmd_call *c) {
     return job_cancelled(c->job);
@@ -183,7 +187,8 @@ enum loam_status cmd_confirm(struct cmd_call *c, struct err *err, const char *fm
     mem_free(answer);
     if (!yes)
         return err_set(err, LOAM_ECANCEL, "not confirmed");
-    return job_note(c->job, "confirmed", json_integer((json_int_t)c->asked), err); /* a resume does not ask again */
+    return job_note(c->job, "confirmed", json_integer((json_int_t)c->asked),
+                    err); /* a resume does not ask again */
 }
 
 enum loam_status cmd_secret(struct cmd_call *c, struct buf *out, const char *question, struct err *err) {
@@ -209,7 +214,8 @@ enum loam_status cmd_unlock(struct cmd_call *c, const char *name, struct err *er
         return s;
     s = keys_unlock_unattended(c->node, name, err);
     if (s == LOAM_EPERM && c->resumed)
-        return LOAM_OK; /* what was signed before the node died needs no key; a new signature says that it is locked */
+        return LOAM_OK; /* what was signed before the node died needs no key; a new signature says that it is
+                           locked */
     if (s != LOAM_EPERM || !c->io)
         return s;
     char question[KEY_NAME_MAX + 80];
@@ -223,7 +229,8 @@ enum loam_status cmd_unlock(struct cmd_call *c, const char *name, struct err *er
     return s;
 }
 
-/* ---- running ------------------------------------------------------------------------------------------------------- */
+/* ---- running
+ * ------------------------------------------------------------------------------------------------------- */
 
 static void call_free(struct cmd_call *c) {
     json_decref(c->result);
@@ -232,7 +239,8 @@ static void call_free(struct cmd_call *c) {
 }
 
 static bool passes(enum loam_status s) {
-    return s == LOAM_ENET || s == LOAM_ETIMEOUT || s == LOAM_EBUSY || s == LOAM_ECUT || s == LOAM_ERATE || s == LOAM_ESTALE;
+    return s == LOAM_ENET || s == LOAM_ETIMEOUT || s == LOAM_EBUSY || s == LOAM_ECUT || s == LOAM_ERATE ||
+           s == LOAM_ESTALE;
 }
 
 static enum loam_status run(struct job *j, void *arg, struct err *err) {
@@ -243,8 +251,10 @@ static enum loam_status run(struct job *j, void *arg, struct err *err) {
         control_call_started(c->io, c->job_id, (c->line.cmd->flags & (CMD_LONG | CMD_DURABLE)) != 0);
     enum loam_status s = c->line.cmd->run(c, err);
     /* Nobody stands by a resumed job: what passes by itself (the chain's RPC is not up yet) is waited for. */
-    for (uint64_t wait = RETRY_FIRST_MS; c->resumed && passes(s); wait = wait * 2 < RETRY_MAX_MS ? wait * 2 : RETRY_MAX_MS) {
-        log_info("cmd", "job %llu tries again in %llu s: %s", (unsigned long long)c->job_id, (unsigned long long)(wait / 1000), err->text);
+    for (uint64_t wait = RETRY_FIRST_MS; c->resumed && passes(s);
+         wait = wait * 2 < RETRY_MAX_MS ? wait * 2 : RETRY_MAX_MS) {
+        log_info("cmd", "job %llu tries again in %llu s: %s", (unsigned long long)c->job_id,
+                 (unsigned long long)(wait / 1000), err->text);
         s = job_sleep_ms(j, wait, err);
         if (!s) {
             c->asked = 0;
@@ -280,8 +290,9 @@ static void ended(struct job *j, void *arg, enum loam_status s, const struct err
     call_free(c);
 }
 
-enum loam_status cmd_start(struct node *n, uint64_t *job, struct cmd_line *line, struct control_call *io, bool own_io, const json_t *record,
-                           uint64_t id, const char *flow, struct err *err) {
+enum loam_status cmd_start(struct node *n, uint64_t *job, struct cmd_line *line, struct control_call *io,
+                           bool own_io, const json_t *record, uint64_t id, const char *flow,
+                           struct err *err) {
     const struct cmd *cmd = line->cmd;
     struct cmd_call *c = mem_zalloc(sizeof *c);
     if (!c) {
@@ -300,7 +311,8 @@ enum loam_status cmd_start(struct node *n, uint64_t *job, struct cmd_line *line,
     *line = (struct cmd_line){0};
     if (!cmd->run) {
         call_free(c);
-        return err_set(err, LOAM_ENOTBUILT, "%s%s%s: not built", cmd->noun, cmd->verb ? " " : "", cmd->verb ? cmd->verb : "");
+        return err_set(err, LOAM_ENOTBUILT, "%s%s%s: not built", cmd->noun, cmd->verb ? " " : "",
+                       cmd->verb ? cmd->verb : "");
     }
     const char *title = json_string_value(json_object_get(record, "title"));
     struct job_def def = {.id = id,
@@ -355,7 +367,8 @@ static enum loam_status words_of_json(const json_t *argv, char ***words, size_t 
 
 static void front_run(struct node *n, struct control_call *io) {
     const json_t *p = control_call_params(io), *argv = json_object_get(p, "argv");
-    const char *text = json_string_value(json_object_get(p, "line")), *cwd = json_string_value(json_object_get(p, "cwd"));
+    const char *text = json_string_value(json_object_get(p, "line")),
+               *cwd = json_string_value(json_object_get(p, "cwd"));
     char **words = NULL;
     size_t count = 0, bad = 0;
     struct err e = {LOAM_OK, ""};
@@ -383,7 +396,8 @@ static void front_run(struct node *n, struct control_call *io) {
     /* The job may end, and with it the call, before this goes on: hence the hold. */
     control_call_hold(io);
     uint64_t job = 0;
-    s = record ? cmd_start(n, &job, &line, io, true, record, 0, NULL, &e) : err_set(&e, LOAM_ENOMEM, "no memory for a command");
+    s = record ? cmd_start(n, &job, &line, io, true, record, 0, NULL, &e)
+               : err_set(&e, LOAM_ENOMEM, "no memory for a command");
     if (!record)
         cmd_line_clear(&line);
     json_decref(record);

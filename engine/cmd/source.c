@@ -11,11 +11,13 @@
 #define FILE_MAX (1u << 20)
 
 static enum loam_status run(struct cmd_call *c, struct err *err);
-static const struct cmd_arg args[] = {{"file", CMD_PATH, CMD_REQUIRED, NULL, "file of commands, one a line", NULL}, {NULL}};
+static const struct cmd_arg args[] = {
+    {"file", CMD_PATH, CMD_REQUIRED, NULL, "file of commands, one a line", NULL}, {NULL}};
 const struct cmd entry_source = {.noun = "source",
                                  .args = args,
                                  .help = "run the commands of a file until one fails",
-                                 .text = "A \\ at the end of a line goes on in the next; # begins a comment. The same lines can be piped into `loam -`.",
+                                 .text = "A \\ at the end of a line goes on in the next; # begins a comment. "
+                                         "The same lines can be piped into `loam -`.",
                                  .example = "source setup.loam",
                                  .run = run};
 

@@ -25,7 +25,8 @@ struct api {
     bool closing;
 };
 
-enum loam_status api_route(struct node *n, const char *method, const char *path, server_fn fn, void *arg, struct err *err) {
+enum loam_status api_route(struct node *n, const char *method, const char *path, server_fn fn, void *arg,
+                           struct err *err) {
     struct api *a = n->api;
     if (a->count == API_ROUTES_MAX)
         return err_set(err, LOAM_ELIMIT, "more than %d API paths", API_ROUTES_MAX);
@@ -34,7 +35,8 @@ enum loam_status api_route(struct node *n, const char *method, const char *path,
 }
 
 void api_error(struct server_reply *r, int http, enum loam_status s, const char *text) {
-    json_t *o = json_pack("{s:{s:s s:s s:s}}", "error", "message", text, "type", status_text(s), "code", status_name(s));
+    json_t *o = json_pack("{s:{s:s s:s s:s}}", "error", "message", text, "type", status_text(s), "code",
+                          status_name(s));
     char *body = o ? json_dumps(o, JSON_COMPACT) : NULL;
     server_send(r, http, "application/json", body ? body : "{}", body ? strlen(body) : 2);
     mem_free(body);
@@ -45,7 +47,8 @@ static void on_status(const struct server_request *q, struct server_reply *r) {
     struct node *n = q->arg;
     json_t *v = topic_get(n, "node"), *chain = topic_get(n, "chain");
     /* for other nodes: no folder, no pid */
-    json_t *o = json_pack("{s:s s:O? s:O?}", "version", PACKAGE_VERSION, "state", json_object_get(v, "state"), "chain_id", json_object_get(chain, "chain_id"));
+    json_t *o = json_pack("{s:s s:O? s:O?}", "version", PACKAGE_VERSION, "state", json_object_get(v, "state"),
+                          "chain_id", json_object_get(chain, "chain_id"));
     char *body = o ? json_dumps(o, JSON_COMPACT) : NULL;
     if (body)
         server_send(r, 200, "application/json", body, strlen(body));
@@ -97,7 +100,8 @@ static enum loam_status send_blob(struct job *j, void *arg, struct err *err) {
     struct send *d = arg;
     const char *const headers[] = {"Accept-Ranges: bytes", d->status == 206 ? d->range : NULL, NULL};
     uint8_t *piece = mem_alloc(BLOB_PIECE);
-    enum loam_status s = piece ? server_begin(d->r, d->status, "application/octet-stream", (int64_t)(d->to + 1 - d->from), headers, err)
+    enum loam_status s = piece ? server_begin(d->r, d->status, "application/octet-stream",
+                                              (int64_t)(d->to + 1 - d->from), headers, err)
                                : err_set(err, LOAM_ENOMEM, "no memory for a blob");
     while (!s && d->from <= d->to && !job_cancelled(j)) {
         size_t want = d->to - d->from + 1 < BLOB_PIECE ? (size_t)(d->to - d->from + 1) : BLOB_PIECE, got = 0;
@@ -145,8 +149,8 @@ static void on_blob(const struct server_request *q, struct server_reply *r) {
             return;
         }
         d.status = 206;
-        snprintf(d.range, sizeof d.range, "Content-Range: bytes %llu-%llu/%llu", (unsigned long long)d.from, (unsigned long long)d.to,
-                 (unsigned long long)size);
+        snprintf(d.range, sizeof d.range, "Content-Range: bytes %llu-%llu/%llu", (unsigned long long)d.from,
+                 (unsigned long long)d.to, (unsigned long long)size);
     }
     if (!size || strcmp(q->method, "HEAD") == 0) {
         server_send(r, d.status, "application/octet-stream", "", 0);

@@ -25,8 +25,9 @@
 #define WAIT_MS 5000      /* of one wait for a block; then the job's cancel flag is looked at again */
 #define EVIDENCE_MAX 1000 /* lies kept; the oldest go */
 
-/* chains/ID.json holds what net/chain.h's chain_config_from_json reads, "l1" as net/anchor.h has it, and of the node's own:
- *   urls: [RPC…], name, deploy_block, explorer, faucet, ws: a WebSocket RPC whose newHeads make the client look at once */
+/* chains/ID.json holds what net/chain.h's chain_config_from_json reads, "l1" as net/anchor.h has it, and of
+ * the node's own: urls: [RPC…], name, deploy_block, explorer, faucet, ws: a WebSocket RPC whose newHeads make
+ * the client look at once */
 
 struct chain_service {
     struct node *n;
@@ -42,7 +43,7 @@ struct chain_service {
     char **urls;
     uint64_t id;
     bool dev;
-    bool checked, started; /* chain id, genesis and codes were checked; it follows the head */
+    bool checked, started;  /* chain id, genesis and codes were checked; it follows the head */
     enum loam_status wrong; /* why not */
     struct err error;
     uint64_t evidence;
@@ -52,7 +53,8 @@ struct chain_service {
     atomic_bool down;
 };
 
-/* ---- headers in the store ------------------------------------------------------------------------------------------ */
+/* ---- headers in the store
+ * ------------------------------------------------------------------------------------------ */
 
 /* "h" number -> RLP, "H" hash -> number, "v" name -> value. */
 static void number_key(uint8_t k[9], uint64_t number) {
@@ -97,7 +99,8 @@ static enum loam_status tip(void *ctx, struct header *out, struct err *err) {
     return s;
 }
 
-static enum loam_status apply(void *ctx, uint64_t first, const struct header *h, size_t count, struct err *err) {
+static enum loam_status apply(void *ctx, uint64_t first, const struct header *h, size_t count,
+                              struct err *err) {
     struct node *n = ctx;
     struct store_batch *batch;
     struct header old, top;
@@ -158,7 +161,8 @@ static enum loam_status get(void *ctx, struct buf *out, const char *key, struct 
     return s;
 }
 
-/* ---- what consoles see --------------------------------------------------------------------------------------------- */
+/* ---- what consoles see
+ * --------------------------------------------------------------------------------------------- */
 
 static json_t *hash_json(const struct hash32 *h) {
     char hex[HASH_HEX_MAX];
@@ -167,7 +171,8 @@ static json_t *hash_json(const struct hash32 *h) {
 
 static void describe_how(char out[160], const struct chain_head *h) {
     if (h->how == KNOWN_LINKED)
-        snprintf(out, 160, "linked to a block that is %s (%u of %u)", known_word(h->link_to), h->agree_k, h->agree_n);
+        snprintf(out, 160, "linked to a block that is %s (%u of %u)", known_word(h->link_to), h->agree_k,
+                 h->agree_n);
     else if (h->how == KNOWN_AGREED)
         snprintf(out, 160, "agreed, %u of %u", h->agree_k, h->agree_n);
     else
@@ -178,8 +183,9 @@ static json_t *head_json(const struct chain_head *h) {
     char how[160], fee[U256_DEC_MAX];
     describe_how(how, h);
     u256_format(fee, h->h.base_fee);
-    return json_pack("{s:s s:I s:o s:I s:s s:s s:b s:s}", "name", "latest", "number", (json_int_t)h->h.number, "hash", hash_json(&h->h.hash), "time_ms",
-                     (json_int_t)(h->h.timestamp * 1000), "known", known_word(h->how), "how", how, "stale", h->stale, "base_fee_wei", fee);
+    return json_pack("{s:s s:I s:o s:I s:s s:s s:b s:s}", "name", "latest", "number", (json_int_t)h->h.number,
+                     "hash", hash_json(&h->h.hash), "time_ms", (json_int_t)(h->h.timestamp * 1000), "known",
+                     known_word(h->how), "how", how, "stale", h->stale, "base_fee_wei", fee);
 }
 
 json_t *node_chain_peers(struct node *n) {
@@ -188,14 +194,17 @@ json_t *node_chain_peers(struct node *n) {
     for (size_t i = 0; a && rpc && i < rpc_count(rpc); i++) {
         struct rpc_health h;
         rpc_health(&h, rpc, i);
-        json_array_append_new(a, json_pack("{s:s s:b s:i s:I s:I s:I s:I s:s}", "url", h.url, "ok", h.score >= 10 && !h.rest_ms, "score", h.score, "calls",
-                                           (json_int_t)h.calls, "faults", (json_int_t)h.faults, "lies", (json_int_t)h.lies, "latency_us",
-                                           (json_int_t)h.latency_us, "error", h.last_error));
+        json_array_append_new(a, json_pack("{s:s s:b s:i s:I s:I s:I s:I s:s}", "url", h.url, "ok",
+                                           h.score >= 10 && !h.rest_ms, "score", h.score, "calls",
+                                           (json_int_t)h.calls, "faults", (json_int_t)h.faults, "lies",
+                                           (json_int_t)h.lies, "latency_us", (json_int_t)h.latency_us,
+                                           "error", h.last_error));
     }
     return a;
 }
 
-/* The chain topic. The peers' counters move with every call and are left out, so that a quiet chain publishes nothing. */
+/* The chain topic. The peers' counters move with every call and are left out, so that a quiet chain publishes
+ * nothing. */
 static void publish(struct chain_service *c) {
     struct node *n = c->n;
     json_t *v = json_object(), *contracts = json_object(), *peers = json_array(), *heads = json_array();
@@ -220,7 +229,8 @@ static void publish(struct chain_service *c) {
     for (size_t i = 0; c->rpc && i < rpc_count(c->rpc); i++) {
         struct rpc_health h;
         rpc_health(&h, c->rpc, i);
-        json_array_append_new(peers, json_pack("{s:s s:b s:s}", "url", h.url, "ok", h.score >= 10 && !h.rest_ms, "error", h.last_error));
+        json_array_append_new(peers, json_pack("{s:s s:b s:s}", "url", h.url, "ok",
+                                               h.score >= 10 && !h.rest_ms, "error", h.last_error));
     }
     struct chain_head h;
     if (started && chain_head(light, &h, NULL) == LOAM_OK) {
@@ -230,7 +240,8 @@ static void publish(struct chain_service *c) {
         json_object_set_new(v, "base_fee_wei", json_string(fee));
         json_object_set_new(v, "reorgs", json_integer((json_int_t)h.reorgs));
         if (h.anchored)
-            json_array_append_new(heads, json_pack("{s:s s:I s:s s:s}", "name", "anchored", "number", (json_int_t)h.anchored, "known", "anchored", "how",
+            json_array_append_new(heads, json_pack("{s:s s:I s:s s:s}", "name", "anchored", "number",
+                                                   (json_int_t)h.anchored, "known", "anchored", "how",
                                                    "its output root stands on L1"));
         struct anchor_state a;
         uv_mutex_lock(&c->lock);
@@ -239,10 +250,13 @@ static void publish(struct chain_service *c) {
             anchor_service_state(&a, c->anchor);
         uv_mutex_unlock(&c->lock);
         if (has_l1)
-            json_object_set_new(v, "l1", json_pack("{s:I s:i s:i s:I s:s}", "head", (json_int_t)a.l1_head, "agree_k", (int)a.agree_k, "agree_n",
-                                                   (int)a.agree_n, "output", (json_int_t)a.last.number, "error", a.status ? a.error : ""));
+            json_object_set_new(v, "l1",
+                                json_pack("{s:I s:i s:i s:I s:s}", "head", (json_int_t)a.l1_head, "agree_k",
+                                          (int)a.agree_k, "agree_n", (int)a.agree_n, "output",
+                                          (json_int_t)a.last.number, "error", a.status ? a.error : ""));
         if (!h.following)
-            json_object_set_new(v, "sync", json_pack("{s:I s:I}", "at", (json_int_t)h.h.number, "to", (json_int_t)h.target));
+            json_object_set_new(
+                v, "sync", json_pack("{s:I s:I}", "at", (json_int_t)h.h.number, "to", (json_int_t)h.target));
     }
     json_object_set_new(v, "heads", heads);
     json_object_set_new(v, "peers", peers);
@@ -250,7 +264,8 @@ static void publish(struct chain_service *c) {
     topic_update(n, "chain", v); /* the outbox keeps "pending" there */
 }
 
-/* ---- the light client's events, on its thread ---------------------------------------------------------------------- */
+/* ---- the light client's events, on its thread
+ * ---------------------------------------------------------------------- */
 
 static void on_head(void *arg, const struct chain_head *h) {
     struct chain_service *c = arg;
@@ -268,9 +283,12 @@ static void on_head(void *arg, const struct chain_head *h) {
 
 static enum loam_status on_reorg(void *arg, const struct chain_reorg *r, struct err *err) {
     struct chain_service *c = arg;
-    log_warn("chain", "reorganisation: blocks %llu to %llu were replaced", (unsigned long long)r->common + 1, (unsigned long long)r->old_tip);
-    topic_emit(c->n, "heads", json_pack("{s:I s:o s:I s:I}", "number", (json_int_t)r->new_tip, "hash", hash_json(&r->new_hash), "reorg",
-                                        (json_int_t)(r->old_tip - r->common), "time_ms", (json_int_t)r->at_unix_ms));
+    log_warn("chain", "reorganisation: blocks %llu to %llu were replaced", (unsigned long long)r->common + 1,
+             (unsigned long long)r->old_tip);
+    topic_emit(c->n, "heads",
+               json_pack("{s:I s:o s:I s:I}", "number", (json_int_t)r->new_tip, "hash",
+                         hash_json(&r->new_hash), "reorg", (json_int_t)(r->old_tip - r->common), "time_ms",
+                         (json_int_t)r->at_unix_ms));
     return outbox_undo(c->n, r->common, err);
 }
 
@@ -288,13 +306,15 @@ static void on_fault(void *arg, enum loam_status s, const struct err *e) {
     if (!again)
         log_warn("chain", "%s", e->text);
     if (is_lie(s)) {
-        json_t *o = json_pack("{s:I s:s s:s}", "time_ms", (json_int_t)clock_unix_ms(), "status", status_name(s), "text", e->text);
+        json_t *o = json_pack("{s:I s:s s:s}", "time_ms", (json_int_t)clock_unix_ms(), "status",
+                              status_name(s), "text", e->text);
         char *text = o ? json_dumps(o, JSON_COMPACT) : NULL;
         uint8_t k[16];
         put_be64(k, clock_unix_ms());
         put_be64(k + 8, c->evidence);
         struct err se;
-        if (text && c->evidence < EVIDENCE_MAX && !store_put(c->n->store, TABLE_EVIDENCE, k, sizeof k, text, strlen(text), &se))
+        if (text && c->evidence < EVIDENCE_MAX &&
+            !store_put(c->n->store, TABLE_EVIDENCE, k, sizeof k, text, strlen(text), &se))
             c->evidence++;
         mem_free(text);
         json_decref(o);
@@ -302,7 +322,8 @@ static void on_fault(void *arg, enum loam_status s, const struct err *e) {
     publish(c);
 }
 
-/* ---- configuration ------------------------------------------------------------------------------------------------- */
+/* ---- configuration
+ * ------------------------------------------------------------------------------------------------- */
 
 static enum loam_status read_file(json_t **out, const char *path, struct err *err) {
     struct buf b = BUF_INIT(FILE_MAX);
@@ -345,7 +366,9 @@ static enum loam_status pick(struct node *n, uint64_t *id, struct err *err) {
         closedir(d);
     mem_free(dir);
     if (found > 1)
-        return err_set(err, LOAM_EINVAL, "%s/chains holds %u chains; one data folder is for one chain: `set chain.id N`", n->dir, found);
+        return err_set(err, LOAM_EINVAL,
+                       "%s/chains holds %u chains; one data folder is for one chain: `set chain.id N`",
+                       n->dir, found);
     return s;
 }
 
@@ -449,8 +472,8 @@ enum loam_status node_chain_open(struct node *n, struct err *err) {
     return s;
 }
 
-/* anvil's genesis header states the empty state root although its accounts are funded, so nothing can be proven there: its
- * first block must be made before anything is read. */
+/* anvil's genesis header states the empty state root although its accounts are funded, so nothing can be
+ * proven there: its first block must be made before anything is read. */
 static enum loam_status first_block_of_anvil(struct chain_service *c, struct err *err) {
     json_t *r = NULL;
     enum loam_status s = rpc_call_wait(c->rpc, &r, "eth_blockNumber", NULL, NULL, err);
@@ -477,8 +500,8 @@ static void start_watch(struct node *n, void *arg) {
     uv_mutex_unlock(&c->lock);
 }
 
-/* Checks chain id, genesis and codes, then follows the head. Tried again while no endpoint answers; a wrong chain is not
- * followed at all. */
+/* Checks chain id, genesis and codes, then follows the head. Tried again while no endpoint answers; a wrong
+ * chain is not followed at all. */
 static enum loam_status bring_up(struct job *j, void *arg, struct err *err) {
     struct chain_service *c = arg;
     for (;;) {
@@ -532,7 +555,8 @@ void node_chain_start(struct node *n) {
         start_job(n);
 }
 
-/* ---- the end: the light client's thread is joined off the loop, since it may wait for an answer that the loop brings --- */
+/* ---- the end: the light client's thread is joined off the loop, since it may wait for an answer that the
+ * loop brings --- */
 
 static void on_http_closed(void *arg) {
     struct chain_service *c = arg;
@@ -603,7 +627,8 @@ void node_chain_close(struct node *n) {
     n->chain = NULL;
 }
 
-/* ---- for flows and commands ---------------------------------------------------------------------------------------- */
+/* ---- for flows and commands
+ * ---------------------------------------------------------------------------------------- */
 
 bool node_chain_configured(struct node *n) {
     return node_chain_id(n) != 0;
@@ -653,7 +678,8 @@ enum loam_status node_chain_need(struct node *n, struct chain **out, struct err 
     if (!c->file)
         s = err_set(err, LOAM_ESTATE, "no chain is configured; `chain use URL`");
     else if (!c->started)
-        s = c->wrong ? err_set(err, c->wrong, "%s", c->error.text) : err_set(err, LOAM_EBUSY, "the chain is being checked; try again");
+        s = c->wrong ? err_set(err, c->wrong, "%s", c->error.text)
+                     : err_set(err, LOAM_EBUSY, "the chain is being checked; try again");
     else
         *out = c->light;
     uv_mutex_unlock(&c->lock);
@@ -676,24 +702,30 @@ enum loam_status node_chain_ready(struct node *n, struct chain **out, struct job
 enum loam_status node_chain_contract(struct node *n, const char *name, struct addr20 *out, struct err *err) {
     char hex[ADDR_HEX_MAX] = "";
     uv_mutex_lock(&n->chain->lock);
-    const char *a = json_string_value(json_object_get(json_object_get(json_object_get(n->chain->file, "contracts"), name), "address"));
+    const char *a = json_string_value(
+        json_object_get(json_object_get(json_object_get(n->chain->file, "contracts"), name), "address"));
     if (a)
         snprintf(hex, sizeof hex, "%s", a);
     uv_mutex_unlock(&n->chain->lock);
     if (!*hex)
-        return err_set(err, LOAM_ENOTFOUND, "the contract %s is not known on this chain; `chain deploy`, or take over the chain's file of another node", name);
+        return err_set(err, LOAM_ENOTFOUND,
+                       "the contract %s is not known on this chain; `chain deploy`, or take over the chain's "
+                       "file of another node",
+                       name);
     return addr_parse(out, hex, err);
 }
 
 static enum loam_status save(struct node *n, const json_t *file, uint64_t id, struct err *err) {
     char *text = json_dumps(file, JSON_INDENT(2) | JSON_SORT_KEYS), *path = chain_path(n, id);
-    enum loam_status s = text && path ? file_write(path, text, strlen(text), 0600, err) : err_set(err, LOAM_ENOMEM, "no memory for the chain's file");
+    enum loam_status s = text && path ? file_write(path, text, strlen(text), 0600, err)
+                                      : err_set(err, LOAM_ENOMEM, "no memory for the chain's file");
     mem_free(text);
     mem_free(path);
     return s;
 }
 
-enum loam_status node_chain_contracts_set(struct node *n, const json_t *contracts, uint64_t deploy_block, struct err *err) {
+enum loam_status node_chain_contracts_set(struct node *n, const json_t *contracts, uint64_t deploy_block,
+                                          struct err *err) {
     struct chain_service *c = n->chain;
     uv_mutex_lock(&c->lock);
     json_t *next = c->file ? json_deep_copy(c->file) : NULL;
@@ -729,7 +761,8 @@ uint64_t node_chain_deploy_block(struct node *n) {
     return b > 0 ? (uint64_t)b : 0;
 }
 
-enum loam_status node_chain_balance(struct node *n, struct u256 *wei, uint64_t *nonce, const struct addr20 *a, struct err *err) {
+enum loam_status node_chain_balance(struct node *n, struct u256 *wei, uint64_t *nonce, const struct addr20 *a,
+                                    struct err *err) {
     struct chain *light;
     struct account acc;
     enum loam_status s = node_chain_ready(n, &light, NULL, err);
@@ -743,7 +776,8 @@ enum loam_status node_chain_balance(struct node *n, struct u256 *wei, uint64_t *
     return s;
 }
 
-enum loam_status node_chain_storage(struct node *n, struct hash32 *value, const struct addr20 *a, const struct hash32 *slot, struct err *err) {
+enum loam_status node_chain_storage(struct node *n, struct hash32 *value, const struct addr20 *a,
+                                    const struct hash32 *slot, struct err *err) {
     struct chain *light;
     struct u256 v;
     enum loam_status s = node_chain_ready(n, &light, NULL, err);
@@ -771,7 +805,8 @@ enum loam_status node_chain_wait_block(struct node *n, uint64_t number, struct j
     return s;
 }
 
-/* ---- chain use ----------------------------------------------------------------------------------------------------- */
+/* ---- chain use
+ * ----------------------------------------------------------------------------------------------------- */
 
 struct probe {
     struct rpc *rpc;
@@ -797,8 +832,10 @@ static void configure_on_loop(struct node *n, void *arg) {
     u->s = configure(n, u->file, u->err);
 }
 
-/* Asks the endpoint what chain it serves: id, genesis header (its hash is recomputed), and whether it is anvil. */
-static enum loam_status ask_chain(struct rpc *rpc, uint64_t *id, struct header *genesis, bool *anvil, struct err *err) {
+/* Asks the endpoint what chain it serves: id, genesis header (its hash is recomputed), and whether it is
+ * anvil. */
+static enum loam_status ask_chain(struct rpc *rpc, uint64_t *id, struct header *genesis, bool *anvil,
+                                  struct err *err) {
     json_t *r = NULL;
     struct u256 v;
     enum loam_status s = rpc_call_wait(rpc, &r, "eth_chainId", NULL, NULL, err);
@@ -825,7 +862,8 @@ static enum loam_status ask_chain(struct rpc *rpc, uint64_t *id, struct header *
 }
 
 /* Keeps the file (taken over) and follows its chain. */
-static enum loam_status take_over(struct node *n, struct setup *u, uint64_t id, struct job *j, struct err *err) {
+static enum loam_status take_over(struct node *n, struct setup *u, uint64_t id, struct job *j,
+                                  struct err *err) {
     enum loam_status s = save(n, u->file, id, err);
     if (s)
         json_decref(u->file);
@@ -840,7 +878,8 @@ static enum loam_status take_over(struct node *n, struct setup *u, uint64_t id, 
     return node_chain_ready(n, &light, j, err);
 }
 
-enum loam_status node_chain_use(struct node *n, const char *url, const char *name, struct job *j, struct err *err) {
+enum loam_status node_chain_use(struct node *n, const char *url, const char *name, struct job *j,
+                                struct err *err) {
     struct chain_service *c = n->chain;
     const char *const urls[] = {url, NULL};
     struct probe p = {NULL, urls, LOAM_OK, err};
@@ -858,8 +897,9 @@ enum loam_status node_chain_use(struct node *n, const char *url, const char *nam
         return s;
     uint64_t have = node_chain_id(n);
     if (have && have != id)
-        return err_set(err, LOAM_ECHAIN, "this data folder is for chain %llu, %s serves chain %llu; use another --data for it", (unsigned long long)have,
-                       url, (unsigned long long)id);
+        return err_set(err, LOAM_ECHAIN,
+                       "this data folder is for chain %llu, %s serves chain %llu; use another --data for it",
+                       (unsigned long long)have, url, (unsigned long long)id);
     if (have) {
         /* The same chain: add the address for the next start. */
         uv_mutex_lock(&c->lock);
@@ -885,8 +925,9 @@ enum loam_status node_chain_use(struct node *n, const char *url, const char *nam
         return s;
     }
     char hex[HASH_HEX_MAX];
-    struct setup u = {json_pack("{s:I s:s s:s s:[s] s:s? s:s?}", "chain_id", (json_int_t)id, "profile", anvil ? "anvil" : "op", "genesis",
-                                hash_hex(hex, &genesis.hash), "urls", url, "name", name, "start", anvil ? NULL : "head"),
+    struct setup u = {json_pack("{s:I s:s s:s s:[s] s:s? s:s?}", "chain_id", (json_int_t)id, "profile",
+                                anvil ? "anvil" : "op", "genesis", hash_hex(hex, &genesis.hash), "urls", url,
+                                "name", name, "start", anvil ? NULL : "head"),
                       LOAM_OK, err};
     if (!u.file)
         return err_set(err, LOAM_ENOMEM, "no memory for the chain's file");
@@ -903,15 +944,15 @@ enum loam_status node_chain_use_file(struct node *n, const char *path, struct jo
     if (!s)
         chain_config_clear(&cfg);
     if (!s && have)
-        s = err_set(err, LOAM_ECHAIN, "this data folder is for chain %llu already; use another --data for chain %llu", (unsigned long long)have,
-                    (unsigned long long)id);
+        s = err_set(err, LOAM_ECHAIN,
+                    "this data folder is for chain %llu already; use another --data for chain %llu",
+                    (unsigned long long)have, (unsigned long long)id);
     if (s) {
         json_decref(u.file);
         return err_prefix(err, s, "%s", path);
     }
     return take_over(n, &u, id, j, err);
 }
-
 
 static bool add_evidence(void *ctx, const struct store_item *item) {
     json_array_append_new(ctx, json_loadb((const char *)item->value, item->vlen, 0, NULL));

@@ -23,10 +23,12 @@ static enum loam_status header_of(struct chain *light, const char *word, struct 
     return chain_header(light, h, v.w[0], err);
 }
 
-enum loam_status node_chain_show_block(struct node *n, json_t **out, const char *block, struct job *j, struct err *err) {
+enum loam_status node_chain_show_block(struct node *n, json_t **out, const char *block, struct job *j,
+                                       struct err *err) {
     struct chain *light;
     struct header h;
-    char hash[HASH_HEX_MAX], parent[HASH_HEX_MAX], state[HASH_HEX_MAX], receipts[HASH_HEX_MAX], txs[HASH_HEX_MAX], miner[ADDR_HEX_MAX], fee[U256_DEC_MAX];
+    char hash[HASH_HEX_MAX], parent[HASH_HEX_MAX], state[HASH_HEX_MAX], receipts[HASH_HEX_MAX],
+        txs[HASH_HEX_MAX], miner[ADDR_HEX_MAX], fee[U256_DEC_MAX];
     enum loam_status s = node_chain_ready(n, &light, j, err);
     if (!s)
         s = header_of(light, block, &h, err);
@@ -38,21 +40,25 @@ enum loam_status node_chain_show_block(struct node *n, json_t **out, const char 
     s = chain_block(light, &b, &h, err);
     for (size_t i = 0; !s && i < b.count; i++) {
         char t[HASH_HEX_MAX];
-        json_array_append_new(list, json_pack("{s:s s:b s:I}", "tx", hash_hex(t, &b.tx_hashes[i]), "ok", b.receipts[i].ok, "logs", (json_int_t)b.receipts[i].log_count));
+        json_array_append_new(list, json_pack("{s:s s:b s:I}", "tx", hash_hex(t, &b.tx_hashes[i]), "ok",
+                                              b.receipts[i].ok, "logs", (json_int_t)b.receipts[i].log_count));
     }
     chain_block_clear(&b);
     if (s) {
         json_decref(list);
         return s;
     }
-    *out = json_pack("{s:I s:s s:s s:I s:s s:s s:s s:s s:I s:I s:s s:i s:o}", "number", (json_int_t)h.number, "hash", hash_hex(hash, &h.hash), "parent",
-                            hash_hex(parent, &h.parent), "time_ms", (json_int_t)(h.timestamp * 1000), "state_root", hash_hex(state, &h.state_root),
-                            "transactions_root", hash_hex(txs, &h.tx_root), "receipts_root", hash_hex(receipts, &h.receipts_root), "fee_recipient",
-                            addr_hex(miner, &h.miner), "gas_used", (json_int_t)h.gas_used, "gas_limit", (json_int_t)h.gas_limit, "base_fee_wei", fee,
-                            "header_fields", h.fields, "transactions", list);
+    *out = json_pack("{s:I s:s s:s s:I s:s s:s s:s s:s s:I s:I s:s s:i s:o}", "number", (json_int_t)h.number,
+                     "hash", hash_hex(hash, &h.hash), "parent", hash_hex(parent, &h.parent), "time_ms",
+                     (json_int_t)(h.timestamp * 1000), "state_root", hash_hex(state, &h.state_root),
+                     "transactions_root", hash_hex(txs, &h.tx_root), "receipts_root",
+                     hash_hex(receipts, &h.receipts_root), "fee_recipient", addr_hex(miner, &h.miner),
+                     "gas_used", (json_int_t)h.gas_used, "gas_limit", (json_int_t)h.gas_limit, "base_fee_wei",
+                     fee, "header_fields", h.fields, "transactions", list);
     return *out ? LOAM_OK : err_set(err, LOAM_ENOMEM, "no memory");
 }
-enum loam_status node_chain_show_tx(struct node *n, json_t **out, const struct hash32 *hash_in, struct job *j, struct err *err) {
+enum loam_status node_chain_show_tx(struct node *n, json_t **out, const struct hash32 *hash_in, struct job *j,
+                                    struct err *err) {
     struct chain *light;
     struct chain_receipt r = {0};
     char hash[HASH_HEX_MAX], bh[HASH_HEX_MAX], created[ADDR_HEX_MAX];
@@ -66,10 +72,12 @@ enum loam_status node_chain_show_tx(struct node *n, json_t **out, const struct h
         char a[ADDR_HEX_MAX], t[HASH_HEX_MAX] = "";
         if (r.logs[i].topic_count)
             hash_hex(t, &r.logs[i].topics[0]);
-        json_array_append_new(logs, json_pack("{s:s s:s s:I}", "address", addr_hex(a, &r.logs[i].addr), "topic0", t, "data_bytes", (json_int_t)r.logs[i].data_len));
+        json_array_append_new(logs, json_pack("{s:s s:s s:I}", "address", addr_hex(a, &r.logs[i].addr),
+                                              "topic0", t, "data_bytes", (json_int_t)r.logs[i].data_len));
     }
-    json_t *o = json_pack("{s:s s:b s:I s:s s:I s:I s:I s:o}", "tx", hash_hex(hash, &r.tx_hash), "ok", r.ok, "block", (json_int_t)r.block, "block_hash",
-                          hash_hex(bh, &r.block_hash), "index", (json_int_t)r.index, "gas_used", (json_int_t)r.gas_used, "blocks_on_top",
+    json_t *o = json_pack("{s:s s:b s:I s:s s:I s:I s:I s:o}", "tx", hash_hex(hash, &r.tx_hash), "ok", r.ok,
+                          "block", (json_int_t)r.block, "block_hash", hash_hex(bh, &r.block_hash), "index",
+                          (json_int_t)r.index, "gas_used", (json_int_t)r.gas_used, "blocks_on_top",
                           (json_int_t)r.depth, "logs", logs);
     if (o && !addr_is_zero(&r.created))
         json_object_set_new(o, "created", json_string(addr_hex(created, &r.created)));
@@ -77,7 +85,8 @@ enum loam_status node_chain_show_tx(struct node *n, json_t **out, const struct h
     *out = o;
     return o ? LOAM_OK : err_set(err, LOAM_ENOMEM, "no memory");
 }
-enum loam_status node_chain_show_account(struct node *n, json_t **out, const struct addr20 *a, struct job *j, struct err *err) {
+enum loam_status node_chain_show_account(struct node *n, json_t **out, const struct addr20 *a, struct job *j,
+                                         struct err *err) {
     struct chain *light;
     struct account acc;
     struct chain_head head;
@@ -90,8 +99,10 @@ enum loam_status node_chain_show_account(struct node *n, json_t **out, const str
     if (s)
         return s;
     u256_format(wei, acc.balance);
-    *out = json_pack("{s:s s:s s:I s:b s:s s:I s:s s:s}", "address", addr_hex(hex, a), "balance_wei", wei, "nonce", (json_int_t)acc.nonce, "contract",
-                            !hash_eq(&acc.code_hash, &account_empty_code), "code_hash", hash_hex(code, &acc.code_hash), "at_block",
-                            (json_int_t)head.h.number, "at_hash", hash_hex(bh, &head.h.hash), "known", "proven by eth_getProof against the block's state root");
+    *out = json_pack(
+        "{s:s s:s s:I s:b s:s s:I s:s s:s}", "address", addr_hex(hex, a), "balance_wei", wei, "nonce",
+        (json_int_t)acc.nonce, "contract", !hash_eq(&acc.code_hash, &account_empty_code), "code_hash",
+        hash_hex(code, &acc.code_hash), "at_block", (json_int_t)head.h.number, "at_hash",
+        hash_hex(bh, &head.h.hash), "known", "proven by eth_getProof against the block's state root");
     return *out ? LOAM_OK : err_set(err, LOAM_ENOMEM, "no memory");
 }

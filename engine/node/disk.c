@@ -59,11 +59,15 @@ enum loam_status node_disk_use(struct node *n, json_t **parts, uint64_t *total, 
             walk(path, 0, &bytes, &files);
         mem_free(path);
         counted += bytes;
-        json_array_append_new(a, json_pack("{s:s s:I s:I s:s}", "part", known[i].name, "files", (json_int_t)files, "bytes", (json_int_t)bytes, "what", known[i].what));
+        json_array_append_new(a, json_pack("{s:s s:I s:I s:s}", "part", known[i].name, "files",
+                                           (json_int_t)files, "bytes", (json_int_t)bytes, "what",
+                                           known[i].what));
     }
     walk(n->dir, 0, &all, &all_files);
     if (all > counted)
-        json_array_append_new(a, json_pack("{s:s s:I s:s}", "part", "other", "bytes", (json_int_t)(all - counted), "what", "configuration, runs, everything else"));
+        json_array_append_new(a, json_pack("{s:s s:I s:s}", "part", "other", "bytes",
+                                           (json_int_t)(all - counted), "what",
+                                           "configuration, runs, everything else"));
     *total = all;
     *parts = a;
     return LOAM_OK;

@@ -18,9 +18,9 @@
 
 #include "base/banned.h"
 
-#define RECORD_MAX (1u << 20)       /* bytes of a job's record: its words, a few thousand file names at most */
-#define UNLISTED_BASE (1ull << 40)  /* numbers of unlisted jobs: not kept, never shown */
-#define PUBLISH_US (250 * 1000)     /* how often progress reaches the jobs topic */
+#define RECORD_MAX (1u << 20)      /* bytes of a job's record: its words, a few thousand file names at most */
+#define UNLISTED_BASE (1ull << 40) /* numbers of unlisted jobs: not kept, never shown */
+#define PUBLISH_US (250 * 1000)    /* how often progress reaches the jobs topic */
 #define FLOW_MAX 128
 
 struct job {
@@ -79,8 +79,9 @@ static json_t *record_read(struct jobs *js, uint64_t id) {
 static enum loam_status record_write(struct job *j, const char *state, struct err *err) {
     struct jobs *js = j->n->jobs;
     char *path = record_path(js, j->id), *text = NULL;
-    json_t *o = json_pack("{s:I s:s s:s s:s s:I s:O?}", "id", (json_int_t)j->id, "flow", j->flow, "title", j->title, "state",
-                          state, "started_ms", (json_int_t)j->started_ms, "record", j->record);
+    json_t *o =
+        json_pack("{s:I s:s s:s s:s s:I s:O?}", "id", (json_int_t)j->id, "flow", j->flow, "title", j->title,
+                  "state", state, "started_ms", (json_int_t)j->started_ms, "record", j->record);
     if (o)
         text = json_dumps(o, JSON_COMPACT);
     enum loam_status s = path && text ? file_write(path, text, strlen(text), 0600, err)
@@ -131,11 +132,15 @@ static void job_free(struct job *j) {
     mem_free(j);
 }
 
-/* A job of an earlier life that waits, failed or was cancelled: listed, so that the user finds what can be resumed. */
+/* A job of an earlier life that waits, failed or was cancelled: listed, so that the user finds what can be
+ * resumed. */
 static void list_earlier(struct node *n, const json_t *o) {
-    const char *title = json_string_value(json_object_get(o, "title")), *flow = json_string_value(json_object_get(o, "flow"));
+    const char *title = json_string_value(json_object_get(o, "title")),
+               *flow = json_string_value(json_object_get(o, "flow"));
     const char *state = json_string_value(json_object_get(o, "state"));
-    struct job *j = title && flow && strlen(flow) < FLOW_MAX && strcmp(state, "running") != 0 ? mem_zalloc(sizeof *j) : NULL;
+    struct job *j = title && flow && strlen(flow) < FLOW_MAX && strcmp(state, "running") != 0
+                        ? mem_zalloc(sizeof *j)
+                        : NULL;
     if (!j)
         return;
     j->n = n;
@@ -146,9 +151,14 @@ static void list_earlier(struct node *n, const json_t *o) {
     atomic_store(&j->finished, true);
     j->record = json_deep_copy(json_object_get(o, "record"));
     j->started_ms = j->ended_ms = (uint64_t)json_integer_value(json_object_get(o, "started_ms"));
-    j->state = strcmp(state, "waiting") == 0 ? JOB_WAITING : strcmp(state, "cancelled") == 0 ? JOB_CANCELLED : JOB_FAILED;
-    j->status = j->state == JOB_WAITING ? LOAM_EPERM : j->state == JOB_CANCELLED ? LOAM_ECANCEL : LOAM_EINTERNAL;
-    err_set(&j->err, j->status, "in an earlier life of the node; `job resume %llu` goes on", (unsigned long long)j->id);
+    j->state = strcmp(state, "waiting") == 0     ? JOB_WAITING
+               : strcmp(state, "cancelled") == 0 ? JOB_CANCELLED
+                                                 : JOB_FAILED;
+    j->status = j->state == JOB_WAITING     ? LOAM_EPERM
+                : j->state == JOB_CANCELLED ? LOAM_ECANCEL
+                                            : LOAM_EINTERNAL;
+    err_set(&j->err, j->status, "in an earlier life of the node; `job resume %llu` goes on",
+            (unsigned long long)j->id);
     if (!j->title) {
         job_free(j);
         return;
@@ -262,9 +272,10 @@ bool jobs_idle(struct node *n) {
 }
 
 static json_t *job_json_locked(struct job *j, bool whole) {
-    json_t *o = json_pack("{s:I s:s s:s s:s s:I s:I s:I s:b}", "id", (json_int_t)j->id, "title", j->title, "flow", j->flow,
-                          "state", job_state_name(j->state), "done", (json_int_t)j->done, "total", (json_int_t)j->total,
-                          "started_ms", (json_int_t)j->started_ms, "durable", j->durable);
+    json_t *o =
+        json_pack("{s:I s:s s:s s:s s:I s:I s:I s:b}", "id", (json_int_t)j->id, "title", j->title, "flow",
+                  j->flow, "state", job_state_name(j->state), "done", (json_int_t)j->done, "total",
+                  (json_int_t)j->total, "started_ms", (json_int_t)j->started_ms, "durable", j->durable);
     if (!o)
         return NULL;
     if (j->detail)
@@ -342,9 +353,9 @@ static void thread_main(void *arg) {
     uv_mutex_lock(&js->lock);
     bool halted = j->halted;
     uv_mutex_unlock(&js->lock);
-    /* A stopping node leaves the record as it is ("running"), so that the next one goes on. A job that lacks a password
-     * waits for the user. Failed and cancelled ones keep their record, so that `job resume` can go on under the same
-     * flow id; done ones need none. */
+    /* A stopping node leaves the record as it is ("running"), so that the next one goes on. A job that lacks
+     * a password waits for the user. Failed and cancelled ones keep their record, so that `job resume` can go
+     * on under the same flow id; done ones need none. */
     enum job_state state = s == LOAM_OK ? JOB_DONE : s == LOAM_ECANCEL ? JOB_CANCELLED : JOB_FAILED;
     if (s == LOAM_EPERM && j->durable)
         state = JOB_WAITING;
@@ -364,8 +375,8 @@ static void thread_main(void *arg) {
     uv_mutex_unlock(&js->lock);
     if (j->listed) {
         if (s)
-            log_line(s == LOAM_ECANCEL ? LOG_INFO : LOG_WARN, "node", "job %llu (%s): %s: %s", (unsigned long long)j->id,
-                     j->title, job_state_name(state), e.text);
+            log_line(s == LOAM_ECANCEL ? LOG_INFO : LOG_WARN, "node", "job %llu (%s): %s: %s",
+                     (unsigned long long)j->id, j->title, job_state_name(state), e.text);
         else
             log_info("node", "job %llu (%s): done", (unsigned long long)j->id, j->title);
         publish(n);
@@ -442,7 +453,8 @@ enum loam_status job_start(struct node *n, uint64_t *id, const struct job_def *d
     if (!s && j->listed && !def->id) {
         char text[32], *path = mem_printf("%s/last", js->dir);
         int len = snprintf(text, sizeof text, "%llu\n", (unsigned long long)j->id);
-        s = path ? file_write(path, text, (size_t)len, 0600, err) : err_set(err, LOAM_ENOMEM, "no memory for a job");
+        s = path ? file_write(path, text, (size_t)len, 0600, err)
+                 : err_set(err, LOAM_ENOMEM, "no memory for a job");
         mem_free(path);
     }
     if (!s && j->durable)
@@ -587,7 +599,8 @@ static enum loam_status act(struct node *n, uint64_t id, enum action a, struct e
         if (j->id != id)
             continue;
         if (j->ended_ms) {
-            s = err_set(err, LOAM_ESTATE, "job %llu has ended (%s)", (unsigned long long)id, job_state_name(j->state));
+            s = err_set(err, LOAM_ESTATE, "job %llu has ended (%s)", (unsigned long long)id,
+                        job_state_name(j->state));
         } else {
             s = LOAM_OK;
             if (a == CANCEL)
@@ -614,7 +627,8 @@ enum loam_status job_resume(struct node *n, uint64_t id, struct err *err) {
     return act(n, id, RESUME, err);
 }
 
-static enum loam_status wait_end(struct node *n, uint64_t id, uint64_t ms, enum loam_status *out, struct err *err) {
+static enum loam_status wait_end(struct node *n, uint64_t id, uint64_t ms, enum loam_status *out,
+                                 struct err *err) {
     struct jobs *js = n->jobs;
     uint64_t end = clock_mono_us() + ms * 1000;
     uv_mutex_lock(&js->lock);
@@ -648,6 +662,7 @@ static enum loam_status wait_end(struct node *n, uint64_t id, uint64_t ms, enum 
 enum loam_status job_wait(struct node *n, uint64_t id, enum loam_status *out, struct err *err) {
     return wait_end(n, id, 0, out, err);
 }
-enum loam_status job_wait_ms(struct node *n, uint64_t id, uint64_t ms, enum loam_status *out, struct err *err) {
+enum loam_status job_wait_ms(struct node *n, uint64_t id, uint64_t ms, enum loam_status *out,
+                             struct err *err) {
     return wait_end(n, id, ms ? ms : 1, out, err);
 }

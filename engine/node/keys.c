@@ -22,19 +22,21 @@ _Static_assert(PASSWORD_MAX <= KEYSTORE_PASSWORD_MAX, "passwords");
 
 struct keys {
     struct keyring *ring;
-    uv_mutex_t lock;   /* balances */
-    json_t *balances;  /* name -> decimal wei, proven at block `seen` */
+    uv_mutex_t lock;  /* balances */
+    json_t *balances; /* name -> decimal wei, proven at block `seen` */
     uint64_t seen;
     atomic_bool looking;
 };
 
-/* The accounts that anvil and hardhat fund; their secrets stand in every manual, so whoever uses them elsewhere is robbed.
- * Source: Foundry's book, anvil, the mnemonic "test test test test test test test test test test test junk". */
+/* The accounts that anvil and hardhat fund; their secrets stand in every manual, so whoever uses them
+ * elsewhere is robbed. Source: Foundry's book, anvil, the mnemonic "test test test test test test test test
+ * test test test junk". */
 static const char *const published[] = {
-    "f39fd6e51aad88f6f4ce6ab8827279cfffb92266", "70997970c51812dc3a010c7d01b50e0d17dc79c8", "3c44cdddb6a900fa2b585dd299e03d12fa4293bc",
-    "90f79bf6eb2c4f870365e785982e1f101e93b906", "15d34aaf54267db7d7c367839aaf71a00a2c6a65", "9965507d1a55bcc2695c58ba16fb37d819b0a4dc",
-    "976ea74026e726554db657fa54763abd0c3a0aa9", "14dc79964da2c08b23698b3d3cc7ca32193d9955", "23618e81e3f5cdf7f54c3d65f7fbc0abf5b21e8f",
-    "a0ee7a142d267c1f36714e4a8f75612f20a79720"};
+    "f39fd6e51aad88f6f4ce6ab8827279cfffb92266", "70997970c51812dc3a010c7d01b50e0d17dc79c8",
+    "3c44cdddb6a900fa2b585dd299e03d12fa4293bc", "90f79bf6eb2c4f870365e785982e1f101e93b906",
+    "15d34aaf54267db7d7c367839aaf71a00a2c6a65", "9965507d1a55bcc2695c58ba16fb37d819b0a4dc",
+    "976ea74026e726554db657fa54763abd0c3a0aa9", "14dc79964da2c08b23698b3d3cc7ca32193d9955",
+    "23618e81e3f5cdf7f54c3d65f7fbc0abf5b21e8f", "a0ee7a142d267c1f36714e4a8f75612f20a79720"};
 
 static bool is_published(const struct addr20 *a) {
     char hex[41];
@@ -45,11 +47,14 @@ static bool is_published(const struct addr20 *a) {
     return false;
 }
 
-static enum loam_status refuse_published(struct node *n, const struct addr20 *a, bool unknown_chain_is_fine, struct err *err) {
+static enum loam_status refuse_published(struct node *n, const struct addr20 *a, bool unknown_chain_is_fine,
+                                         struct err *err) {
     if (!is_published(a) || node_chain_is_dev(n) || (unknown_chain_is_fine && !node_chain_configured(n)))
         return LOAM_OK;
     char hex[ADDR_HEX_MAX];
-    return err_set(err, LOAM_EPERM, "%s is one of anvil's published keys: anybody can spend what it holds; it is used on the development chain alone",
+    return err_set(err, LOAM_EPERM,
+                   "%s is one of anvil's published keys: anybody can spend what it holds; it is used on the "
+                   "development chain alone",
                    addr_hex(hex, a));
 }
 
@@ -99,7 +104,8 @@ json_t *keys_list(struct node *n) {
         char hex[ADDR_HEX_MAX], limit[U256_DEC_MAX], spent[U256_DEC_MAX];
         u256_format(limit, k[i].limit);
         u256_format(spent, k[i].spent);
-        json_t *o = json_pack("{s:s s:s s:b}", "name", k[i].name, "address", addr_hex(hex, &k[i].address), "unlocked", k[i].unlocked);
+        json_t *o = json_pack("{s:s s:s s:b}", "name", k[i].name, "address", addr_hex(hex, &k[i].address),
+                              "unlocked", k[i].unlocked);
         if (o && k[i].unlocked) {
             if (k[i].limited)
                 json_object_set_new(o, "limit_wei", json_string(limit));
@@ -151,7 +157,8 @@ static void looked(struct job *j, void *arg, enum loam_status s, const struct er
 void keys_tick(struct node *n) {
     struct keys *k = n->keys;
     uint64_t head = node_chain_head_number(n);
-    if (!head || head == k->seen || !control_clients(n) || node_stopping(n) || atomic_exchange(&k->looking, true))
+    if (!head || head == k->seen || !control_clients(n) || node_stopping(n) ||
+        atomic_exchange(&k->looking, true))
         return;
     k->seen = head;
     struct job_def def = {.title = "balances", .run = look, .end = looked, .arg = n};
@@ -195,7 +202,8 @@ static enum loam_status set_limit(struct node *n, const char *name, struct err *
     return s ? s : keyring_limit(n->keys->ring, name, &limit, err);
 }
 
-enum loam_status keys_new(struct node *n, const char *name, const char *password, struct addr20 *out, struct err *err) {
+enum loam_status keys_new(struct node *n, const char *name, const char *password, struct addr20 *out,
+                          struct err *err) {
     enum loam_status s = keyring_new(n->keys->ring, name, password, out, err);
     if (!s)
         s = set_limit(n, name, err);
@@ -205,7 +213,8 @@ enum loam_status keys_new(struct node *n, const char *name, const char *password
     return s;
 }
 
-enum loam_status keys_import(struct node *n, const char *name, const uint8_t secret[32], const char *password, struct addr20 *out, struct err *err) {
+enum loam_status keys_import(struct node *n, const char *name, const uint8_t secret[32], const char *password,
+                             struct addr20 *out, struct err *err) {
     struct addr20 a;
     enum loam_status s = secret_address(&a, secret, err);
     if (!s)
@@ -219,8 +228,8 @@ enum loam_status keys_import(struct node *n, const char *name, const uint8_t sec
     return s;
 }
 
-enum loam_status keys_import_file(struct node *n, const char *name, const char *json, size_t len, const char *password, struct addr20 *out,
-                                  struct err *err) {
+enum loam_status keys_import_file(struct node *n, const char *name, const char *json, size_t len,
+                                  const char *password, struct addr20 *out, struct err *err) {
     enum loam_status s = keyring_import_file(n->keys->ring, name, json, len, password, out, err);
     if (!s) {
         log_info("keys", "imported key %s", name);
@@ -229,7 +238,8 @@ enum loam_status keys_import_file(struct node *n, const char *name, const char *
     return s;
 }
 
-enum loam_status keys_export(struct node *n, const char *name, const char *password, uint8_t out[32], struct err *err) {
+enum loam_status keys_export(struct node *n, const char *name, const char *password, uint8_t out[32],
+                             struct err *err) {
     enum loam_status s = keyring_export(n->keys->ring, name, password, out, err);
     if (!s)
         log_warn("keys", "the secret of key %s was exported", name);
@@ -269,7 +279,9 @@ enum loam_status keys_unlock_unattended(struct node *n, const char *name, struct
         if (r > 0 && (size_t)r < sizeof path && file_exists(path))
             return unlock_by_file(n, name, path, err);
     }
-    return err_set(err, LOAM_EPERM, "key %s is locked; `key unlock %s`, --password-file, or the option key.password-file", name, name);
+    return err_set(err, LOAM_EPERM,
+                   "key %s is locked; `key unlock %s`, --password-file, or the option key.password-file",
+                   name, name);
 }
 
 bool keys_unlocked(struct node *n, const char *name) {
@@ -282,7 +294,8 @@ void keys_lock(struct node *n, const char *name) {
     publish(n);
 }
 
-enum loam_status keys_sign(struct node *n, const char *name, const struct hash32 *digest, uint8_t sig[65], struct err *err) {
+enum loam_status keys_sign(struct node *n, const char *name, const struct hash32 *digest, uint8_t sig[65],
+                           struct err *err) {
     struct addr20 a;
     struct sig65 out;
     enum loam_status s = keys_address(n, name, &a, err);

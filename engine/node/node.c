@@ -32,9 +32,13 @@
 #include "base/banned.h"
 
 #define FIRST_CLIENT_MS 5000 /* who started the node gets this long to connect */
-#define STOP_LIMIT_MS 20000 /* a job that ignores its cancel flag for so long is left behind (systemd would kill us at 90 s) */
+#define STOP_LIMIT_MS                                                                                        \
+    20000 /* a job that ignores its cancel flag for so long is left behind (systemd would kill us at 90 s)   \
+           */
 
-/* ---- paths --------------------------------------------------------------------------------------------------------- */
+/* ---- paths
+ * ---------------------------------------------------------------------------------------------------------
+ */
 
 enum loam_status node_default_dir(char **out, struct err *err) {
     const char *own = getenv("LOAM_DATA"), *xdg = getenv("XDG_DATA_HOME"), *home = getenv("HOME");
@@ -70,8 +74,9 @@ enum loam_status node_socket_path(char **out, const char *dir, struct err *err) 
         return s;
     char *path = mem_printf("%s/node.sock", abs);
     if (path && strlen(path) >= sizeof((struct sockaddr_un *)0)->sun_path) {
-        /* Too long for a socket address. A folder of our own in /tmp holds one named after the data folder; it must be a
-         * real folder of this user that nobody else may enter, or somebody could put a socket of theirs there. */
+        /* Too long for a socket address. A folder of our own in /tmp holds one named after the data folder;
+         * it must be a real folder of this user that nobody else may enter, or somebody could put a socket of
+         * theirs there. */
         uint8_t h[32];
         char hex[33], folder[64];
         keccak256(h, abs, strlen(abs));
@@ -83,7 +88,10 @@ enum loam_status node_socket_path(char **out, const char *dir, struct err *err) 
         else if (lstat(folder, &st) != 0)
             s = err_errno(err, LOAM_EIO, "%s", folder);
         else if (!S_ISDIR(st.st_mode) || st.st_uid != getuid() || (st.st_mode & 077))
-            s = err_set(err, LOAM_EPERM, "%s is not a folder of this user alone (mode 0700); remove it, or use a shorter --data", folder);
+            s = err_set(
+                err, LOAM_EPERM,
+                "%s is not a folder of this user alone (mode 0700); remove it, or use a shorter --data",
+                folder);
         mem_free(path);
         path = s ? NULL : mem_printf("%s/%s.sock", folder, hex);
     }
@@ -94,7 +102,9 @@ enum loam_status node_socket_path(char **out, const char *dir, struct err *err) 
     return s;
 }
 
-/* ---- lock ---------------------------------------------------------------------------------------------------------- */
+/* ---- lock
+ * ----------------------------------------------------------------------------------------------------------
+ */
 
 static enum loam_status lock_take(struct node *n, struct err *err) {
     char *path = node_path(n, "lock");
@@ -111,8 +121,10 @@ static enum loam_status lock_take(struct node *n, struct err *err) {
             s = err_errno(err, LOAM_EIO, "lock %s", path);
         } else {
             who[strcspn(who, "\n")] = 0;
-            s = err_set(err, LOAM_EBUSY, "another node holds the data folder %s (%s); use it, or end it with `loam stop --data %s`",
-                        n->dir, *who ? who : "just starting", n->dir);
+            s = err_set(
+                err, LOAM_EBUSY,
+                "another node holds the data folder %s (%s); use it, or end it with `loam stop --data %s`",
+                n->dir, *who ? who : "just starting", n->dir);
         }
         close(fd);
     } else {
@@ -129,7 +141,9 @@ static enum loam_status lock_take(struct node *n, struct err *err) {
     return s;
 }
 
-/* ---- posts --------------------------------------------------------------------------------------------------------- */
+/* ---- posts
+ * ---------------------------------------------------------------------------------------------------------
+ */
 
 void node_wake(struct node *n) {
     if (n->p->handles)
@@ -203,7 +217,8 @@ static void run_posts(struct node *n, bool last) {
     }
 }
 
-/* ---- the loop ------------------------------------------------------------------------------------------------------ */
+/* ---- the loop
+ * ------------------------------------------------------------------------------------------------------ */
 
 static uint64_t memory_bytes(void) {
     char text[128];
@@ -222,12 +237,13 @@ static uint64_t memory_bytes(void) {
 static const char *next_step(struct node *n) {
     if (!node_chain_configured(n))
         return "chain use http://127.0.0.1:8545";
-    json_t *keys = keys_list(n), *chain = topic_get(n, "chain"), *models = topic_get(n, "models"), *nets = topic_get(n, "datanets");
-    const char *next = !json_array_size(keys)                                    ? "key new NAME"
-                       : !json_object_size(json_object_get(chain, "contracts"))  ? "chain deploy"
-                       : !json_array_size(json_object_get(models, "list"))       ? "model add FILE.gguf"
-                       : !json_array_size(json_object_get(nets, "list"))         ? "datanet create NAME"
-                                                                                 : "ask";
+    json_t *keys = keys_list(n), *chain = topic_get(n, "chain"), *models = topic_get(n, "models"),
+           *nets = topic_get(n, "datanets");
+    const char *next = !json_array_size(keys)                                   ? "key new NAME"
+                       : !json_object_size(json_object_get(chain, "contracts")) ? "chain deploy"
+                       : !json_array_size(json_object_get(models, "list"))      ? "model add FILE.gguf"
+                       : !json_array_size(json_object_get(nets, "list"))        ? "datanet create NAME"
+                                                                                : "ask";
     json_decref(keys);
     json_decref(chain);
     json_decref(models);
@@ -240,13 +256,14 @@ static void publish_node(struct node *n) {
     unsigned waiting[SCHED_CLASSES];
     sched_stats(n->sched, seconds, waiting);
     char api[128];
-    json_t *compute = json_pack("{s:f s:f s:f}", "ask_s", seconds[SCHED_ASK], "validate_s", seconds[SCHED_VALIDATE], "train_s",
-                                seconds[SCHED_TRAIN]);
+    json_t *compute = json_pack("{s:f s:f s:f}", "ask_s", seconds[SCHED_ASK], "validate_s",
+                                seconds[SCHED_VALIDATE], "train_s", seconds[SCHED_TRAIN]);
     /* memory in whole megabytes, so that an idle node publishes nothing new */
-    json_t *v = json_pack("{s:s s:I s:s s:I s:I s:I s:s s:b s:s? s:I s:o s:s}", "version", PACKAGE_VERSION, "pid", (json_int_t)getpid(), "dir",
-                          n->dir, "started_ms", (json_int_t)n->started_ms, "jobs", (json_int_t)job_running(n), "clients",
-                          (json_int_t)control_clients(n), "state", node_stopping(n) ? "stopping" : "running",
-                          "started_by_console", n->started_by_console, "api", api_url(n, api, sizeof api), "memory_bytes",
+    json_t *v = json_pack("{s:s s:I s:s s:I s:I s:I s:s s:b s:s? s:I s:o s:s}", "version", PACKAGE_VERSION,
+                          "pid", (json_int_t)getpid(), "dir", n->dir, "started_ms", (json_int_t)n->started_ms,
+                          "jobs", (json_int_t)job_running(n), "clients", (json_int_t)control_clients(n),
+                          "state", node_stopping(n) ? "stopping" : "running", "started_by_console",
+                          n->started_by_console, "api", api_url(n, api, sizeof api), "memory_bytes",
                           (json_int_t)(memory_bytes() >> 20 << 20), "compute", compute, "next", next_step(n));
     json_t *old = topic_get(n, "node"); /* fields that others set (backend, threads, next) stay */
     if (old && v) {
@@ -341,7 +358,9 @@ static void on_stop_timer(uv_timer_t *t) {
         return;
     }
     n->p->timed_out = true;
-    log_error("node", "a job did not end within %d s; it is left behind (a durable one resumes at the next start)", STOP_LIMIT_MS / 1000);
+    log_error("node",
+              "a job did not end within %d s; it is left behind (a durable one resumes at the next start)",
+              STOP_LIMIT_MS / 1000);
     uv_stop(n->loop);
 }
 
@@ -376,9 +395,10 @@ static void finish_if_ready(struct node *n) {
     if (!node_chain_down(n))
         return; /* it wakes us */
     p->handles = false;
-    uv_handle_t *all[] = {(uv_handle_t *)&p->wake,        (uv_handle_t *)&p->topic_timer, (uv_handle_t *)&p->idle_timer,
-                          (uv_handle_t *)&p->stop_timer,  (uv_handle_t *)&p->second,      (uv_handle_t *)&p->sigterm,
-                          (uv_handle_t *)&p->sigint,      (uv_handle_t *)&p->sighup};
+    uv_handle_t *all[] = {(uv_handle_t *)&p->wake,       (uv_handle_t *)&p->topic_timer,
+                          (uv_handle_t *)&p->idle_timer, (uv_handle_t *)&p->stop_timer,
+                          (uv_handle_t *)&p->second,     (uv_handle_t *)&p->sigterm,
+                          (uv_handle_t *)&p->sigint,     (uv_handle_t *)&p->sighup};
     run_posts(n, true);
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         if (!uv_is_closing(all[i]))
@@ -394,7 +414,9 @@ static void on_signal(uv_signal_t *s, int number) {
 }
 
 static void log_to_topic(void *ctx, enum log_level level, const char *room, const char *text, uint64_t ms) {
-    topic_emit(ctx, "log", json_pack("{s:I s:s s:s s:s}", "time_ms", (json_int_t)ms, "level", log_level_name(level), "room", room, "text", text));
+    topic_emit(ctx, "log",
+               json_pack("{s:I s:s s:s s:s}", "time_ms", (json_int_t)ms, "level", log_level_name(level),
+                         "room", room, "text", text));
 }
 
 static void apply_log_level(struct node *n) {
@@ -502,8 +524,10 @@ enum loam_status node_open(struct node **out, const struct node_config *cfg, str
     n->started_ms = clock_unix_ms();
     n->p->inside = cfg->inside;
     char *dir = NULL;
-    enum loam_status s = cfg->dir ? ((dir = mem_strdup(cfg->dir)) ? LOAM_OK : err_set(err, LOAM_ENOMEM, "no memory for a path"))
-                                  : node_default_dir(&dir, err);
+    enum loam_status s =
+        cfg->dir
+            ? ((dir = mem_strdup(cfg->dir)) ? LOAM_OK : err_set(err, LOAM_ENOMEM, "no memory for a path"))
+            : node_default_dir(&dir, err);
     if (!s)
         s = file_mkdirs(dir, err);
     if (!s)
@@ -601,7 +625,8 @@ void node_close(struct node *n) {
     uv_cond_destroy(&p->cond);
     uv_mutex_destroy(&p->lock);
     if (p->lock_fd >= 0)
-        close(p->lock_fd); /* lets the lock go; the file stays, so that no two processes lock different files */
+        close(
+            p->lock_fd); /* lets the lock go; the file stays, so that no two processes lock different files */
     mem_free(p);
     mem_free(n->front);
     mem_free(n->dir);

@@ -19,15 +19,16 @@
 
 #include "base/banned.h"
 
-#define POLL_MS 200          /* between looks for a receipt; a development chain answers at once */
+#define POLL_MS 200 /* between looks for a receipt; a development chain answers at once */
 #define REBROADCAST_MS 10000
-#define REPLACE_MAX 8        /* times a fee is raised: 12.5 % each, the least nodes take, is 2.6 times in all */
-#define KEEPER_MS 5000       /* how often transactions that nobody waits for are looked after */
+#define REPLACE_MAX 8  /* times a fee is raised: 12.5 % each, the least nodes take, is 2.6 times in all */
+#define KEEPER_MS 5000 /* how often transactions that nobody waits for are looked after */
 #define ENTRY_MAX (2u << 20) /* bytes of an entry: calldata as hex, a few times */
 
-/* OUTBOX table, by key: JSON {key, from, address, nonce, to|null, value, data (hex), gas, what, digest, state, sent_ms,
- *   txs: [{hash, raw (hex), max_fee, tip}], and, confirmed: {tx, block, block_hash, index, gas_used, ok, fee, created, logs}}.
- * NONCE table, by chain id (u64 be) and address: next nonce (u64 be). Both change in one batch, before anything is sent. */
+/* OUTBOX table, by key: JSON {key, from, address, nonce, to|null, value, data (hex), gas, what, digest,
+ * state, sent_ms, txs: [{hash, raw (hex), max_fee, tip}], and, confirmed: {tx, block, block_hash, index,
+ * gas_used, ok, fee, created, logs}}. NONCE table, by chain id (u64 be) and address: next nonce (u64 be).
+ * Both change in one batch, before anything is sent. */
 struct outbox {
     uv_mutex_t lock; /* nonces are given one after another */
     atomic_size_t pending;
@@ -38,7 +39,8 @@ struct outbox {
     atomic_bool keeping;
 };
 
-/* ---- entries ------------------------------------------------------------------------------------------------------- */
+/* ---- entries
+ * ------------------------------------------------------------------------------------------------------- */
 
 static json_t *hex_json(const uint8_t *p, size_t n) {
     char *text = mem_alloc(2 * n + 3);
@@ -79,7 +81,8 @@ static void note(struct node *n, const json_t *e) {
         json_object_set_new(o->open, text_of(e, "key"),
                             json_pack("{s:s s:s s:I s:I s:s}", "key", text_of(e, "key"), "tx",
                                       text_of(json_array_get(txs, json_array_size(txs) - 1), "hash"), "nonce",
-                                      json_integer_value(json_object_get(e, "nonce")), "sent_ms", json_integer_value(json_object_get(e, "sent_ms")), "what",
+                                      json_integer_value(json_object_get(e, "nonce")), "sent_ms",
+                                      json_integer_value(json_object_get(e, "sent_ms")), "what",
                                       text_of(e, "what")));
     else
         json_object_del(o->open, text_of(e, "key"));
@@ -140,7 +143,8 @@ static struct hash32 digest_of(const struct outbox_tx *tx, const struct addr20 *
     return h;
 }
 
-/* ---- results ------------------------------------------------------------------------------------------------------- */
+/* ---- results
+ * ------------------------------------------------------------------------------------------------------- */
 
 void outbox_result_clear(struct outbox_result *r) {
     for (size_t i = 0; r->logs && i < r->log_count; i++)
@@ -156,13 +160,15 @@ static json_t *result_json(const struct outbox_result *r) {
         json_t *topics = json_array();
         for (size_t k = 0; k < r->logs[i].topic_count; k++)
             json_array_append_new(topics, json_string(hash_hex(hex, &r->logs[i].topics[k])));
-        json_array_append_new(logs, json_pack("{s:s s:o s:o}", "address", addr_hex(addr, &r->logs[i].address), "topics", topics, "data",
-                                              hex_json(r->logs[i].data, r->logs[i].len)));
+        json_array_append_new(logs,
+                              json_pack("{s:s s:o s:o}", "address", addr_hex(addr, &r->logs[i].address),
+                                        "topics", topics, "data", hex_json(r->logs[i].data, r->logs[i].len)));
     }
     u256_format(fee, r->fee);
-    return json_pack("{s:s s:I s:s s:I s:I s:b s:s s:s s:o}", "tx", hash_hex(hex, &r->tx), "block", (json_int_t)r->block, "block_hash",
-                     hash_hex(bh, &r->block_hash), "index", (json_int_t)r->index, "gas_used", (json_int_t)r->gas_used, "ok", r->ok, "fee", fee, "created",
-                     addr_hex(addr, &r->created), "logs", logs);
+    return json_pack("{s:s s:I s:s s:I s:I s:b s:s s:s s:o}", "tx", hash_hex(hex, &r->tx), "block",
+                     (json_int_t)r->block, "block_hash", hash_hex(bh, &r->block_hash), "index",
+                     (json_int_t)r->index, "gas_used", (json_int_t)r->gas_used, "ok", r->ok, "fee", fee,
+                     "created", addr_hex(addr, &r->created), "logs", logs);
 }
 
 static enum loam_status result_parse(struct outbox_result *r, const json_t *o, struct err *err) {
@@ -206,9 +212,15 @@ static enum loam_status result_parse(struct outbox_result *r, const json_t *o, s
     return s;
 }
 
-static enum loam_status result_of(struct outbox_result *r, const struct chain_receipt *c, struct u256 price, struct err *err) {
-    *r = (struct outbox_result){.tx = c->tx_hash, .block_hash = c->block_hash, .block = c->block, .index = c->index, .gas_used = c->gas_used,
-                                .ok = c->ok, .created = c->created};
+static enum loam_status result_of(struct outbox_result *r, const struct chain_receipt *c, struct u256 price,
+                                  struct err *err) {
+    *r = (struct outbox_result){.tx = c->tx_hash,
+                                .block_hash = c->block_hash,
+                                .block = c->block,
+                                .index = c->index,
+                                .gas_used = c->gas_used,
+                                .ok = c->ok,
+                                .created = c->created};
     if (u256_mul(&r->fee, price, u256_from(c->gas_used)))
         return err_set(err, LOAM_ERANGE, "the fee does not fit");
     r->logs = mem_zarray(c->log_count ? c->log_count : 1, sizeof *r->logs);
@@ -231,7 +243,8 @@ static enum loam_status result_of(struct outbox_result *r, const struct chain_re
     return LOAM_OK;
 }
 
-/* ---- listing ------------------------------------------------------------------------------------------------------- */
+/* ---- listing
+ * ------------------------------------------------------------------------------------------------------- */
 
 struct walk {
     json_t *list;
@@ -265,14 +278,17 @@ json_t *outbox_list(struct node *n) {
     json_array_foreach(all, i, e) {
         json_t *r = json_object_get(e, "result"), *txs = json_object_get(e, "txs");
         const char *hash = text_of(json_array_get(txs, json_array_size(txs) - 1), "hash");
-        json_t *o = json_pack("{s:s s:s s:I s:s s:s s:s s:I}", "key", text_of(e, "key"), "from", text_of(e, "from"), "nonce",
-                              json_integer_value(json_object_get(e, "nonce")), "tx", r ? text_of(r, "tx") : hash, "state", text_of(e, "state"), "what",
-                              text_of(e, "what"), "sent_ms", json_integer_value(json_object_get(e, "sent_ms")));
+        json_t *o =
+            json_pack("{s:s s:s s:I s:s s:s s:s s:I}", "key", text_of(e, "key"), "from", text_of(e, "from"),
+                      "nonce", json_integer_value(json_object_get(e, "nonce")), "tx",
+                      r ? text_of(r, "tx") : hash, "state", text_of(e, "state"), "what", text_of(e, "what"),
+                      "sent_ms", json_integer_value(json_object_get(e, "sent_ms")));
         if (o && r)
             json_object_set(o, "block", json_object_get(r, "block"));
         size_t at = 0; /* newest first */
-        while (at < json_array_size(out) && json_integer_value(json_object_get(json_array_get(out, at), "sent_ms")) >
-                                                json_integer_value(json_object_get(e, "sent_ms")))
+        while (at < json_array_size(out) &&
+               json_integer_value(json_object_get(json_array_get(out, at), "sent_ms")) >
+                   json_integer_value(json_object_get(e, "sent_ms")))
             at++;
         json_array_insert_new(out, at, o);
     }
@@ -333,24 +349,32 @@ void outbox_close(struct node *n) {
     n->outbox = NULL;
 }
 
-/* ---- sending ------------------------------------------------------------------------------------------------------- */
+/* ---- sending
+ * ------------------------------------------------------------------------------------------------------- */
 
-static enum loam_status sign_by_keys(void *ctx, uint8_t sig[65], const struct hash32 *digest, struct err *err);
+static enum loam_status sign_by_keys(void *ctx, uint8_t sig[65], const struct hash32 *digest,
+                                     struct err *err);
 struct signing {
     struct node *n;
     const char *key;
 };
-static enum loam_status sign_by_keys(void *ctx, uint8_t sig[65], const struct hash32 *digest, struct err *err) {
+static enum loam_status sign_by_keys(void *ctx, uint8_t sig[65], const struct hash32 *digest,
+                                     struct err *err) {
     struct signing *g = ctx;
     return keys_sign(g->n, g->key, digest, sig, err);
 }
 
 /* Signs the entry's transaction with these fees and appends it to its txs. */
-static enum loam_status add_signed(struct node *n, json_t *e, struct u256 max_fee, struct u256 tip, struct err *err) {
+static enum loam_status add_signed(struct node *n, json_t *e, struct u256 max_fee, struct u256 tip,
+                                   struct err *err) {
     struct signing g = {n, text_of(e, "from")};
     struct tx_signer signer = {.sign = sign_by_keys, .ctx = &g};
-    struct tx t = {.type = TX_1559, .chain_id = node_chain_id(n), .nonce = (uint64_t)json_integer_value(json_object_get(e, "nonce")),
-                   .gas = (uint64_t)json_integer_value(json_object_get(e, "gas")), .gas_price = max_fee, .priority = tip};
+    struct tx t = {.type = TX_1559,
+                   .chain_id = node_chain_id(n),
+                   .nonce = (uint64_t)json_integer_value(json_object_get(e, "nonce")),
+                   .gas = (uint64_t)json_integer_value(json_object_get(e, "gas")),
+                   .gas_price = max_fee,
+                   .priority = tip};
     struct buf data = BUF_INIT(OUTBOX_DATA_MAX), raw = BUF_INIT(OUTBOX_DATA_MAX + 1024);
     struct hash32 hash;
     const char *hex = text_of(e, "data");
@@ -371,7 +395,8 @@ static enum loam_status add_signed(struct node *n, json_t *e, struct u256 max_fe
         char h[HASH_HEX_MAX], f[U256_DEC_MAX], p[U256_DEC_MAX];
         u256_format(f, max_fee);
         u256_format(p, tip);
-        json_t *one = json_pack("{s:s s:o s:s s:s}", "hash", hash_hex(h, &hash), "raw", hex_json(raw.data, raw.len), "max_fee", f, "tip", p);
+        json_t *one = json_pack("{s:s s:o s:s s:s}", "hash", hash_hex(h, &hash), "raw",
+                                hex_json(raw.data, raw.len), "max_fee", f, "tip", p);
         if (!one || json_array_append_new(json_object_get(e, "txs"), one) != 0)
             s = err_set(err, LOAM_ENOMEM, "no memory for the outbox");
     }
@@ -380,19 +405,24 @@ static enum loam_status add_signed(struct node *n, json_t *e, struct u256 max_fe
     return s;
 }
 
-static enum loam_status revert_reason(struct node *n, enum loam_status s, const struct buf *data, struct err *err) {
+static enum loam_status revert_reason(struct node *n, enum loam_status s, const struct buf *data,
+                                      struct err *err) {
     char reason[300];
     if (s != LOAM_EREVERT || !data->len)
         return s;
-    return err_set(err, s, "reverted: %s", abi_revert(reason, sizeof reason, data->data, data->len, n->outbox->errors));
+    return err_set(err, s, "reverted: %s",
+                   abi_revert(reason, sizeof reason, data->data, data->len, n->outbox->errors));
 }
 
 static enum loam_status gas_price_limit(struct node *n, struct u256 *out, struct err *err) {
-    return u256_mul(out, u256_from(option_uint(n->opt, "tx.gas-price-limit")), u256_from(1000000000)) ? err_set(err, LOAM_ERANGE, "tx.gas-price-limit") : LOAM_OK;
+    return u256_mul(out, u256_from(option_uint(n->opt, "tx.gas-price-limit")), u256_from(1000000000))
+               ? err_set(err, LOAM_ERANGE, "tx.gas-price-limit")
+               : LOAM_OK;
 }
 
 /* Fees offered; never above the option's limit. */
-static enum loam_status fees_now(struct node *n, struct chain *c, struct u256 *max_fee, struct u256 *tip, struct err *err) {
+static enum loam_status fees_now(struct node *n, struct chain *c, struct u256 *max_fee, struct u256 *tip,
+                                 struct err *err) {
     struct u256 limit;
     enum loam_status s = gas_price_limit(n, &limit, err);
     if (!s)
@@ -404,7 +434,8 @@ static enum loam_status fees_now(struct node *n, struct chain *c, struct u256 *m
     return s;
 }
 
-static enum loam_status next_nonce(struct node *n, struct chain *c, uint64_t *out, const struct addr20 *from, struct err *err) {
+static enum loam_status next_nonce(struct node *n, struct chain *c, uint64_t *out, const struct addr20 *from,
+                                   struct err *err) {
     uint8_t k[28];
     struct buf b = BUF_INIT(8);
     uint64_t chains;
@@ -417,8 +448,8 @@ static enum loam_status next_nonce(struct node *n, struct chain *c, uint64_t *ou
         *out = chains;
         s = LOAM_OK;
     } else if (!s) {
-        /* Ours may be ahead (sent, not mined yet, or lost by a reorganisation and sent again); the chain's may be, when the
-         * key was used elsewhere. */
+        /* Ours may be ahead (sent, not mined yet, or lost by a reorganisation and sent again); the chain's
+         * may be, when the key was used elsewhere. */
         uint64_t own = be64(b.data);
         *out = own > chains ? own : chains;
     }
@@ -426,8 +457,8 @@ static enum loam_status next_nonce(struct node *n, struct chain *c, uint64_t *ou
     return s;
 }
 
-static enum loam_status funds(struct node *n, struct chain *c, const struct outbox_tx *tx, const struct addr20 *from, struct u256 max_fee, uint64_t gas,
-                              struct err *err) {
+static enum loam_status funds(struct node *n, struct chain *c, const struct outbox_tx *tx,
+                              const struct addr20 *from, struct u256 max_fee, uint64_t gas, struct err *err) {
     struct account a;
     struct u256 cost, need;
     if (u256_mul(&cost, max_fee, u256_from(gas)) || u256_add(&need, cost, tx->value))
@@ -437,7 +468,8 @@ static enum loam_status funds(struct node *n, struct chain *c, const struct outb
         char hex[ADDR_HEX_MAX], have[U256_DEC_MAX + 2], want[U256_DEC_MAX + 2];
         u256_format_coin(have, a.balance);
         u256_format_coin(want, need);
-        return err_set(err, LOAM_EFUNDS, "%s: %s (key %s) has %s OPEN, %s are needed with gas", tx->what, addr_hex(hex, from), tx->from, have, want);
+        return err_set(err, LOAM_EFUNDS, "%s: %s (key %s) has %s OPEN, %s are needed with gas", tx->what,
+                       addr_hex(hex, from), tx->from, have, want);
     }
     if (!s)
         s = keys_spend(n, tx->from, need, err);
@@ -445,7 +477,8 @@ static enum loam_status funds(struct node *n, struct chain *c, const struct outb
 }
 
 /* A new entry: nonce, signature, durable. Under the lock. */
-static enum loam_status prepare(struct node *n, struct chain *c, json_t **out, const char *key, const struct outbox_tx *tx, const struct addr20 *from,
+static enum loam_status prepare(struct node *n, struct chain *c, json_t **out, const char *key,
+                                const struct outbox_tx *tx, const struct addr20 *from,
                                 const struct hash32 *digest, struct err *err) {
     struct u256 max_fee, tip;
     uint64_t gas = tx->gas, nonce;
@@ -453,7 +486,8 @@ static enum loam_status prepare(struct node *n, struct chain *c, json_t **out, c
     char addr[ADDR_HEX_MAX], to[ADDR_HEX_MAX], value[U256_DEC_MAX], dig[HASH_HEX_MAX];
     enum loam_status s = fees_now(n, c, &max_fee, &tip, err);
     if (!s && !gas)
-        s = revert_reason(n, chain_gas(c, &gas, &revert, from, tx->to, tx->data, tx->len, tx->value, err), &revert, err);
+        s = revert_reason(n, chain_gas(c, &gas, &revert, from, tx->to, tx->data, tx->len, tx->value, err),
+                          &revert, err);
     buf_clear(&revert);
     if (!s)
         s = next_nonce(n, c, &nonce, from, err);
@@ -462,10 +496,11 @@ static enum loam_status prepare(struct node *n, struct chain *c, json_t **out, c
     if (s)
         return s;
     u256_format(value, tx->value);
-    json_t *e = json_pack("{s:s s:s s:s s:I s:s? s:s s:o s:I s:s s:s s:s s:I s:[]}", "key", key, "from", tx->from, "address", addr_hex(addr, from), "nonce",
-                          (json_int_t)nonce, "to", tx->to ? addr_hex(to, tx->to) : NULL, "value", value, "data", hex_json(tx->data, tx->len), "gas",
-                          (json_int_t)gas, "what", tx->what, "digest", hash_hex(dig, digest), "state", "signed", "sent_ms", (json_int_t)clock_unix_ms(),
-                          "txs");
+    json_t *e = json_pack(
+        "{s:s s:s s:s s:I s:s? s:s s:o s:I s:s s:s s:s s:I s:[]}", "key", key, "from", tx->from, "address",
+        addr_hex(addr, from), "nonce", (json_int_t)nonce, "to", tx->to ? addr_hex(to, tx->to) : NULL, "value",
+        value, "data", hex_json(tx->data, tx->len), "gas", (json_int_t)gas, "what", tx->what, "digest",
+        hash_hex(dig, digest), "state", "signed", "sent_ms", (json_int_t)clock_unix_ms(), "txs");
     if (!e)
         return err_set(err, LOAM_ENOMEM, "no memory for the outbox");
     s = add_signed(n, e, max_fee, tip, err);
@@ -493,7 +528,8 @@ static enum loam_status prepare(struct node *n, struct chain *c, json_t **out, c
     return LOAM_OK;
 }
 
-/* Sends the newest bytes of an entry. What the RPC says against it is remembered, not final: another one may have it. */
+/* Sends the newest bytes of an entry. What the RPC says against it is remembered, not final: another one may
+ * have it. */
 static enum loam_status broadcast(struct chain *c, const json_t *e, struct err *err) {
     json_t *txs = json_object_get(e, "txs");
     const char *hex = text_of(json_array_get(txs, json_array_size(txs) - 1), "raw");
@@ -507,7 +543,8 @@ static enum loam_status broadcast(struct chain *c, const json_t *e, struct err *
 }
 
 /* Price paid for a unit of gas: min(max fee, base fee + tip) of the transaction that was mined. */
-static struct u256 price_paid(const json_t *e, const struct hash32 *tx, struct chain *c, const struct chain_receipt *r) {
+static struct u256 price_paid(const json_t *e, const struct hash32 *tx, struct chain *c,
+                              const struct chain_receipt *r) {
     struct u256 max_fee = U256_ZERO, tip = U256_ZERO, sum;
     char hex[HASH_HEX_MAX];
     struct header h;
@@ -515,7 +552,8 @@ static struct u256 price_paid(const json_t *e, const struct hash32 *tx, struct c
     json_t *t;
     hash_hex(hex, tx);
     json_array_foreach(json_object_get(e, "txs"), i, t) {
-        if (strcmp(text_of(t, "hash"), hex) == 0 && (u256_parse(&max_fee, text_of(t, "max_fee"), NULL) || u256_parse(&tip, text_of(t, "tip"), NULL)))
+        if (strcmp(text_of(t, "hash"), hex) == 0 &&
+            (u256_parse(&max_fee, text_of(t, "max_fee"), NULL) || u256_parse(&tip, text_of(t, "tip"), NULL)))
             return U256_ZERO;
     }
     if (chain_header_by_hash(c, &h, &r->block_hash, NULL) || u256_add(&sum, h.base_fee, tip))
@@ -524,7 +562,8 @@ static struct u256 price_paid(const json_t *e, const struct hash32 *tx, struct c
 }
 
 /* Looks for a verified receipt of any of the entry's transactions. LOAM_ENOTFOUND: none yet. */
-static enum loam_status look(struct node *n, struct chain *c, json_t *e, struct outbox_result *out, struct err *err) {
+static enum loam_status look(struct node *n, struct chain *c, json_t *e, struct outbox_result *out,
+                             struct err *err) {
     enum loam_status s = LOAM_ENOTFOUND;
     size_t i;
     json_t *t;
@@ -598,15 +637,18 @@ static enum loam_status reverted(struct node *n, struct chain *c, const json_t *
     struct buf data = BUF_INIT(OUTBOX_DATA_MAX), back = BUF_INIT(1u << 20);
     const char *hex = text_of(e, "data");
     char reason[300] = "no reason known";
-    if (!hex_decode_buf(&data, hex, strlen(hex), NULL) && !addr_parse(&from, text_of(e, "address"), NULL) && !addr_parse(&to, text_of(e, "to"), NULL) &&
-        !u256_parse(&value, text_of(e, "value"), NULL) && chain_call(c, &back, &from, &to, data.data, data.len, value, NULL) == LOAM_EREVERT)
+    if (!hex_decode_buf(&data, hex, strlen(hex), NULL) && !addr_parse(&from, text_of(e, "address"), NULL) &&
+        !addr_parse(&to, text_of(e, "to"), NULL) && !u256_parse(&value, text_of(e, "value"), NULL) &&
+        chain_call(c, &back, &from, &to, data.data, data.len, value, NULL) == LOAM_EREVERT)
         abi_revert(reason, sizeof reason, back.data, back.len, n->outbox->errors);
     buf_clear(&data);
     buf_clear(&back);
-    return err_set(err, LOAM_EREVERT, "%s: transaction %s reverted: %s", text_of(e, "what"), text_of(json_object_get(e, "result"), "tx"), reason);
+    return err_set(err, LOAM_EREVERT, "%s: transaction %s reverted: %s", text_of(e, "what"),
+                   text_of(json_object_get(e, "result"), "tx"), reason);
 }
 
-static enum loam_status wait_for(struct node *n, struct chain *c, json_t *e, struct outbox_result *out, struct job *j, struct err *err) {
+static enum loam_status wait_for(struct node *n, struct chain *c, json_t *e, struct outbox_result *out,
+                                 struct job *j, struct err *err) {
     uint64_t sent = clock_mono_us(), raised = sent;
     struct err said = {LOAM_OK, ""};
     enum loam_status b = broadcast(c, e, &said);
@@ -627,8 +669,10 @@ static enum loam_status wait_for(struct node *n, struct chain *c, json_t *e, str
         uint64_t now = clock_mono_us();
         if (b == LOAM_ENONCE && now - sent > REBROADCAST_MS * 1000ull)
             return err_set(err, LOAM_ENONCE,
-                           "%s: nonce %lld of %s was used by a transaction that this node did not send, or its receipt is withheld; nothing more is sent under %s",
-                           text_of(e, "what"), (long long)json_integer_value(json_object_get(e, "nonce")), text_of(e, "address"), text_of(e, "key"));
+                           "%s: nonce %lld of %s was used by a transaction that this node did not send, or "
+                           "its receipt is withheld; nothing more is sent under %s",
+                           text_of(e, "what"), (long long)json_integer_value(json_object_get(e, "nonce")),
+                           text_of(e, "address"), text_of(e, "key"));
         if (b != LOAM_ENONCE && now - raised > option_uint(n->opt, "tx.replace-after") * 1000000ull) {
             struct err re;
             if (replace(n, c, e, &re))
@@ -646,7 +690,8 @@ static enum loam_status wait_for(struct node *n, struct chain *c, json_t *e, str
     }
 }
 
-enum loam_status outbox_send(struct node *n, struct outbox_result *out, const char *key, const struct outbox_tx *tx, struct job *j, struct err *err) {
+enum loam_status outbox_send(struct node *n, struct outbox_result *out, const char *key,
+                             const struct outbox_tx *tx, struct job *j, struct err *err) {
     struct chain *c;
     struct addr20 from;
     json_t *e = NULL;
@@ -654,7 +699,8 @@ enum loam_status outbox_send(struct node *n, struct outbox_result *out, const ch
     if (!*key || strlen(key) > OUTBOX_KEY_MAX)
         return err_set(err, LOAM_EINVAL, "outbox keys have 1 to %d bytes", OUTBOX_KEY_MAX);
     if (tx->len > OUTBOX_DATA_MAX)
-        return err_set(err, LOAM_ELIMIT, "%s: %zu bytes of calldata; the most is %u", tx->what, tx->len, OUTBOX_DATA_MAX);
+        return err_set(err, LOAM_ELIMIT, "%s: %zu bytes of calldata; the most is %u", tx->what, tx->len,
+                       OUTBOX_DATA_MAX);
     enum loam_status s = keys_address(n, tx->from, &from, err);
     if (!s)
         s = node_chain_ready(n, &c, j, err);
@@ -691,12 +737,14 @@ enum loam_status outbox_find(struct node *n, struct outbox_result *out, const ch
     *out = (struct outbox_result){0};
     enum loam_status s = load(n, &e, key, err);
     if (!s)
-        s = is_open(e) ? err_set(err, LOAM_ESTATE, "%s is not confirmed yet", key) : result_parse(out, json_object_get(e, "result"), err);
+        s = is_open(e) ? err_set(err, LOAM_ESTATE, "%s is not confirmed yet", key)
+                       : result_parse(out, json_object_get(e, "result"), err);
     json_decref(e);
     return s;
 }
 
-enum loam_status outbox_call(struct node *n, uint8_t **out, size_t *len, const struct addr20 *to, const uint8_t *data, size_t data_len, struct err *err) {
+enum loam_status outbox_call(struct node *n, uint8_t **out, size_t *len, const struct addr20 *to,
+                             const uint8_t *data, size_t data_len, struct err *err) {
     struct chain *c;
     struct buf b = BUF_INIT(ABI_DATA_MAX);
     enum loam_status s = node_chain_ready(n, &c, NULL, err);
@@ -710,7 +758,8 @@ enum loam_status outbox_call(struct node *n, uint8_t **out, size_t *len, const s
     return s;
 }
 
-/* ---- what nobody waits for ----------------------------------------------------------------------------------------- */
+/* ---- what nobody waits for
+ * ----------------------------------------------------------------------------------------- */
 
 static enum loam_status keep(struct job *j, void *arg, struct err *err) {
     struct node *n = arg;
@@ -727,7 +776,8 @@ static enum loam_status keep(struct job *j, void *arg, struct err *err) {
         if (job_cancelled(j))
             break;
         s = look(n, c, e, &r, &le);
-        if (s == LOAM_ENOTFOUND && clock_unix_ms() - (uint64_t)json_integer_value(json_object_get(e, "sent_ms")) > REBROADCAST_MS)
+        if (s == LOAM_ENOTFOUND &&
+            clock_unix_ms() - (uint64_t)json_integer_value(json_object_get(e, "sent_ms")) > REBROADCAST_MS)
             s = broadcast(c, e, &le);
         outbox_result_clear(&r);
     }
@@ -746,7 +796,8 @@ static void kept(struct job *j, void *arg, enum loam_status s, const struct err 
 void outbox_tick(struct node *n) {
     struct outbox *o = n->outbox;
     uint64_t now = clock_mono_us();
-    if (!outbox_pending(n) || node_stopping(n) || now - o->keeper_us < KEEPER_MS * 1000ull || atomic_exchange(&o->keeping, true))
+    if (!outbox_pending(n) || node_stopping(n) || now - o->keeper_us < KEEPER_MS * 1000ull ||
+        atomic_exchange(&o->keeping, true))
         return;
     o->keeper_us = now;
     struct job_def def = {.title = "outbox", .run = keep, .end = kept, .arg = n};

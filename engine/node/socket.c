@@ -16,8 +16,8 @@
 
 #include "base/banned.h"
 
-#define CALLS_MAX 64                    /* unanswered command.run of one client */
-#define QUEUE_HARD_MAX (32u << 20)      /* answers are never dropped; a client that leaves so much unread is */
+#define CALLS_MAX 64               /* unanswered command.run of one client */
+#define QUEUE_HARD_MAX (32u << 20) /* answers are never dropped; a client that leaves so much unread is */
 #define ASK_POLL_NS (200ull * 1000 * 1000)
 
 struct client {
@@ -63,7 +63,8 @@ struct control {
     uint64_t next_ask;
 };
 
-/* ---- sending ------------------------------------------------------------------------------------------------------- */
+/* ---- sending
+ * ------------------------------------------------------------------------------------------------------- */
 
 static void client_unref_locked(struct client *c) {
     if (--c->refs)
@@ -94,7 +95,8 @@ static void send_locked(struct client *c, json_t *msg, bool droppable) {
 }
 
 static json_t *notification(const char *method, json_t *params) {
-    return json_pack("{s:s s:s s:o}", "jsonrpc", "2.0", "method", method, "params", params ? params : json_object());
+    return json_pack("{s:s s:s s:o}", "jsonrpc", "2.0", "method", method, "params",
+                     params ? params : json_object());
 }
 
 static json_t *response(json_t *id, json_t *result) {
@@ -102,13 +104,15 @@ static json_t *response(json_t *id, json_t *result) {
 }
 
 static json_t *failure(json_t *id, enum loam_status s, const char *text, long word, uint64_t job) {
-    json_t *data = json_pack("{s:s s:s s:i}", "status", status_name(s), "remedy", status_remedy(s), "exit", status_exit(s));
+    json_t *data = json_pack("{s:s s:s s:i}", "status", status_name(s), "remedy", status_remedy(s), "exit",
+                             status_exit(s));
     if (data && word >= 0)
         json_object_set_new(data, "word", json_integer(word));
     if (data && job)
         json_object_set_new(data, "job", json_integer((json_int_t)job));
-    return json_pack("{s:s s:o s:{s:i s:s s:o}}", "jsonrpc", "2.0", "id", id ? json_incref(id) : json_null(), "error", "code",
-                     status_rpc(s), "message", text && *text ? text : status_text(s), "data", data);
+    return json_pack("{s:s s:o s:{s:i s:s s:o}}", "jsonrpc", "2.0", "id", id ? json_incref(id) : json_null(),
+                     "error", "code", status_rpc(s), "message", text && *text ? text : status_text(s), "data",
+                     data);
 }
 
 struct write {
@@ -172,12 +176,15 @@ static void client_topics(struct client *c, bool state, bool stream) {
             bool full = c->gone || queued(c) >= CONTROL_QUEUE_MAX;
             uv_mutex_unlock(&ct->lock);
             if (full)
-                return; /* seen[] stays: it gets a fresh snapshot, or a gap in a stream, when it has caught up */
+                return; /* seen[] stays: it gets a fresh snapshot, or a gap in a stream, when it has caught up
+                         */
             char *text = topics_next(c->n, i, &c->seen[i]);
             if (!text)
                 break;
             uv_mutex_lock(&ct->lock);
-            enum loam_status s = buf_printf(&c->out, NULL, "{\"jsonrpc\":\"2.0\",\"method\":\"topic\",\"params\":{\"name\":\"%s\",\"seq\":%llu,\"value\":%s}}\n",
+            enum loam_status s = buf_printf(&c->out, NULL,
+                                            "{\"jsonrpc\":\"2.0\",\"method\":\"topic\",\"params\":{\"name\":"
+                                            "\"%s\",\"seq\":%llu,\"value\":%s}}\n",
                                             topics_name(i), (unsigned long long)c->seen[i], text);
             if (s)
                 c->gone = true;
@@ -200,7 +207,9 @@ void control_flush(struct node *n, bool state, bool stream) {
     }
 }
 
-/* ---- calls --------------------------------------------------------------------------------------------------------- */
+/* ---- calls
+ * ---------------------------------------------------------------------------------------------------------
+ */
 
 static void call_free(struct control_call *call) {
     json_decref(call->id);
@@ -224,11 +233,16 @@ void control_call_out(struct control_call *call, int stream, const char *text, s
     if (!skip) {
         if (c->dropped && queued(c) < CONTROL_QUEUE_MAX / 2) {
             c->dropped = false;
-            send_locked(c, notification("out", json_pack("{s:O s:s s:s}", "call", call->id, "stream", "stderr", "text",
-                                                         "[output was dropped: this client read too slowly]\n")), false);
+            send_locked(
+                c,
+                notification("out", json_pack("{s:O s:s s:s}", "call", call->id, "stream", "stderr", "text",
+                                              "[output was dropped: this client read too slowly]\n")),
+                false);
         }
-        send_locked(c, notification("out", json_pack("{s:O s:s s:s%}", "call", call->id, "stream", stream == 1 ? "stdout" : "stderr",
-                                                     "text", text, len)), true);
+        send_locked(c,
+                    notification("out", json_pack("{s:O s:s s:s%}", "call", call->id, "stream",
+                                                  stream == 1 ? "stdout" : "stderr", "text", text, len)),
+                    true);
     }
     uv_mutex_unlock(&ct->lock);
     if (!skip)
@@ -238,18 +252,22 @@ void control_call_out(struct control_call *call, int stream, const char *text, s
 void control_call_started(struct control_call *call, uint64_t job, bool goes_on) {
     uv_mutex_lock(&call->control->lock);
     if (!call->detached)
-        send_locked(call->client, notification("started", json_pack("{s:O s:I s:b}", "call", call->id, "job", (json_int_t)job, "long", goes_on)), false);
+        send_locked(call->client,
+                    notification("started", json_pack("{s:O s:I s:b}", "call", call->id, "job",
+                                                      (json_int_t)job, "long", goes_on)),
+                    false);
     uv_mutex_unlock(&call->control->lock);
     node_wake(call->control->n);
 }
 
-void control_call_progress(struct control_call *call, uint64_t job, uint64_t done, uint64_t total, json_t *detail) {
+void control_call_progress(struct control_call *call, uint64_t job, uint64_t done, uint64_t total,
+                           json_t *detail) {
     struct control *ct = call->control;
     uv_mutex_lock(&ct->lock);
     bool skip = call->detached || call->client->gone;
     if (!skip) {
-        json_t *p = json_pack("{s:O s:I s:I s:I s:O?}", "call", call->id, "job", (json_int_t)job, "done", (json_int_t)done, "total",
-                              (json_int_t)total, "detail", detail);
+        json_t *p = json_pack("{s:O s:I s:I s:I s:O?}", "call", call->id, "job", (json_int_t)job, "done",
+                              (json_int_t)done, "total", (json_int_t)total, "detail", detail);
         send_locked(call->client, notification("progress", p), true);
         call->client->dropped = false; /* a lost progress line is no loss */
     }
@@ -301,7 +319,8 @@ enum loam_status control_call_ask(struct control_call *call, char **value, const
     struct control *ct = call->control;
     const json_t *tty = json_object_get(call->params, "tty");
     if (json_is_false(tty))
-        return err_set(err, LOAM_EPERM, "nobody can be asked (\"%s\"): no terminal; see --yes and --password-file", text);
+        return err_set(err, LOAM_EPERM,
+                       "nobody can be asked (\"%s\"): no terminal; see --yes and --password-file", text);
     uv_mutex_lock(&ct->lock);
     enum loam_status s = LOAM_OK;
     if (call->detached || call->client->gone) {
@@ -310,8 +329,10 @@ enum loam_status control_call_ask(struct control_call *call, char **value, const
         call->ask_id = ++ct->next_ask;
         call->asking = true;
         call->answered = false;
-        send_locked(call->client, notification("ask", json_pack("{s:O s:I s:s s:s}", "call", call->id, "id", (json_int_t)call->ask_id,
-                                                                "kind", kind, "text", text)), false);
+        send_locked(call->client,
+                    notification("ask", json_pack("{s:O s:I s:s s:s}", "call", call->id, "id",
+                                                  (json_int_t)call->ask_id, "kind", kind, "text", text)),
+                    false);
         node_wake(ct->n);
         while (!call->answered && !call->client->gone && !call->cancelled && !(cancelled && cancelled(ctx)))
             uv_cond_timedwait(&ct->cond, &ct->lock, ASK_POLL_NS);
@@ -334,13 +355,16 @@ void control_call_detach(struct control_call *call, uint64_t job) {
     uv_mutex_lock(&ct->lock);
     if (!call->detached) {
         call->detached = true;
-        send_locked(call->client, response(call->id, json_pack("{s:I s:s}", "job", (json_int_t)job, "status", "LOAM_OK")), false);
+        send_locked(call->client,
+                    response(call->id, json_pack("{s:I s:s}", "job", (json_int_t)job, "status", "LOAM_OK")),
+                    false);
     }
     uv_mutex_unlock(&ct->lock);
     node_wake(ct->n);
 }
 
-void control_call_end(struct control_call *call, enum loam_status s, const struct err *err, json_t *result, uint64_t job, long word) {
+void control_call_end(struct control_call *call, enum loam_status s, const struct err *err, json_t *result,
+                      uint64_t job, long word) {
     struct control *ct = call->control;
     struct node *n = ct->n;
     uv_mutex_lock(&ct->lock);
@@ -370,7 +394,8 @@ void control_call_end(struct control_call *call, enum loam_status s, const struc
     node_wake(n);
 }
 
-/* ---- requests ------------------------------------------------------------------------------------------------------ */
+/* ---- requests
+ * ------------------------------------------------------------------------------------------------------ */
 
 static void reply(struct client *c, json_t *msg) {
     uv_mutex_lock(&c->n->control->lock);
@@ -383,11 +408,14 @@ static enum loam_status do_hello(struct client *c, json_t *id, json_t *p, struct
     const char *version = json_string_value(json_object_get(p, "version"));
     if (protocol != LOAM_PROTOCOL)
         return err_set(err, LOAM_EVERSION,
-                       "this node is loam %s (protocol %d), the client %s (protocol %lld): end the node with its own `loam stop`, "
-                       "or use the client of its version", PACKAGE_VERSION, LOAM_PROTOCOL, version ? version : "unknown", (long long)protocol);
+                       "this node is loam %s (protocol %d), the client %s (protocol %lld): end the node with "
+                       "its own `loam stop`, "
+                       "or use the client of its version",
+                       PACKAGE_VERSION, LOAM_PROTOCOL, version ? version : "unknown", (long long)protocol);
     c->hello = true;
-    reply(c, response(id, json_pack("{s:i s:s s:I s:s s:b}", "protocol", LOAM_PROTOCOL, "version", PACKAGE_VERSION, "pid",
-                                    (json_int_t)getpid(), "dir", c->n->dir, "started_by_console", c->n->started_by_console)));
+    reply(c, response(id, json_pack("{s:i s:s s:I s:s s:b}", "protocol", LOAM_PROTOCOL, "version",
+                                    PACKAGE_VERSION, "pid", (json_int_t)getpid(), "dir", c->n->dir,
+                                    "started_by_console", c->n->started_by_console)));
     return LOAM_OK;
 }
 
@@ -481,7 +509,8 @@ static enum loam_status do_subscribe(struct client *c, json_t *id, json_t *p, bo
         const char *name = json_string_value(v);
         if (!name || !topic_known(name)) {
             char shown[64];
-            return err_set(err, LOAM_ENOTFOUND, "no topic \"%s\"", text_clean_cut(shown, sizeof shown, name ? name : "", name ? strlen(name) : 0));
+            return err_set(err, LOAM_ENOTFOUND, "no topic \"%s\"",
+                           text_clean_cut(shown, sizeof shown, name ? name : "", name ? strlen(name) : 0));
         }
     }
     json_array_foreach(list, i, v) {
@@ -499,9 +528,10 @@ static enum loam_status do_subscribe(struct client *c, json_t *id, json_t *p, bo
 static json_t *option_json(struct node *n, const struct option_def *d) {
     static const char *const types[] = {"bool", "uint", "bytes", "real", "coin", "choice", "string"};
     char value[OPTION_TEXT_MAX];
-    return json_pack("{s:s s:s s:s s:s s:s s:s s:s s:f s:f s:s? s:b}", "name", d->name, "value", option_str(n->opt, d->name, value),
-                     "type", types[d->type], "default", d->def, "source", option_source_name(option_where(n->opt, d->name)), "unit",
-                     d->unit, "text", d->text, "min", d->min, "max", d->max, "choices", d->choices, "restart", d->restart);
+    return json_pack("{s:s s:s s:s s:s s:s s:s s:s s:f s:f s:s? s:b}", "name", d->name, "value",
+                     option_str(n->opt, d->name, value), "type", types[d->type], "default", d->def, "source",
+                     option_source_name(option_where(n->opt, d->name)), "unit", d->unit, "text", d->text,
+                     "min", d->min, "max", d->max, "choices", d->choices, "restart", d->restart);
 }
 
 struct option_task {
@@ -533,7 +563,8 @@ static void option_task_end(struct job *j, void *arg, enum loam_status s, const 
     node_wake(n);
 }
 
-static enum loam_status do_option(struct client *c, json_t *id, const char *verb, json_t *p, struct err *err) {
+static enum loam_status do_option(struct client *c, json_t *id, const char *verb, json_t *p,
+                                  struct err *err) {
     struct node *n = c->n;
     const char *name = json_string_value(json_object_get(p, "name"));
     const char *value = json_string_value(json_object_get(p, "value"));
@@ -547,7 +578,8 @@ static enum loam_status do_option(struct client *c, json_t *id, const char *verb
     const struct option_def *d = name ? option_find(name) : NULL;
     if (!d) {
         char shown[64];
-        return err_set(err, LOAM_ENOTFOUND, "no option \"%s\"", text_clean_cut(shown, sizeof shown, name ? name : "", name ? strlen(name) : 0));
+        return err_set(err, LOAM_ENOTFOUND, "no option \"%s\"",
+                       text_clean_cut(shown, sizeof shown, name ? name : "", name ? strlen(name) : 0));
     }
     if (strcmp(verb, "get") == 0) {
         reply(c, response(id, option_json(n, d)));
@@ -587,10 +619,13 @@ static enum loam_status do_complete(struct client *c, json_t *id, json_t *p, str
     json_t *cursor = json_object_get(p, "cursor");
     if (!line || !c->n->front)
         return err_set(err, LOAM_EINVAL, "command.complete needs a line");
-    size_t at = json_is_integer(cursor) && json_integer_value(cursor) >= 0 ? (size_t)json_integer_value(cursor) : strlen(line);
+    size_t at = json_is_integer(cursor) && json_integer_value(cursor) >= 0
+                    ? (size_t)json_integer_value(cursor)
+                    : strlen(line);
     if (at > strlen(line))
         at = strlen(line);
-    reply(c, response(id, c->n->front->complete(c->n, line, at, json_string_value(json_object_get(p, "cwd")))));
+    reply(c,
+          response(id, c->n->front->complete(c->n, line, at, json_string_value(json_object_get(p, "cwd")))));
     return LOAM_OK;
 }
 
@@ -648,15 +683,17 @@ static void on_line(struct client *c, const char *text, size_t len) {
     json_t *none = NULL;
     if (!params)
         params = none = json_object();
-    enum loam_status s = method && json_is_object(params) ? dispatch(c, method, id, params, &e)
-                                                          : err_set(&e, LOAM_EPROTO, "a message needs a method, and params as an object");
+    enum loam_status s = method && json_is_object(params)
+                             ? dispatch(c, method, id, params, &e)
+                             : err_set(&e, LOAM_EPROTO, "a message needs a method, and params as an object");
     if (s)
         reply(c, failure(id, s, e.text, -1, 0));
     json_decref(none);
     json_decref(msg);
 }
 
-/* ---- clients ------------------------------------------------------------------------------------------------------- */
+/* ---- clients
+ * ------------------------------------------------------------------------------------------------------- */
 
 static void on_closed(uv_handle_t *h) {
     struct client *c = h->data;
@@ -827,7 +864,8 @@ enum loam_status control_open(struct node *n, struct err *err) {
     if (!rc)
         rc = uv_listen((uv_stream_t *)&ct->listener, 16, on_connection);
     if (rc)
-        return err_set(err, rc == UV_EADDRINUSE ? LOAM_EBUSY : LOAM_EIO, "control socket %s: %s", ct->path, uv_strerror(rc));
+        return err_set(err, rc == UV_EADDRINUSE ? LOAM_EBUSY : LOAM_EIO, "control socket %s: %s", ct->path,
+                       uv_strerror(rc));
     return LOAM_OK;
 }
 

@@ -9,10 +9,10 @@
 #include "base/banned.h"
 
 struct topic {
-    json_t *value; /* state: newest */
-    char *text;    /* state: the same, serialised on the setter's thread */
+    json_t *value;             /* state: newest */
+    char *text;                /* state: the same, serialised on the setter's thread */
     char *ring[TOPIC_BACKLOG]; /* stream: text of event s at [s % TOPIC_BACKLOG] */
-    uint64_t seq;  /* of the newest; 0: none yet */
+    uint64_t seq;              /* of the newest; 0: none yet */
 };
 
 struct topics {
@@ -25,9 +25,9 @@ static const struct {
     const char *name;
     bool stream;
 } names[] = {
-    {"node", false},  {"chain", false}, {"train", false}, {"attribution", false}, {"rewards", false},
-    {"validator", false}, {"datanets", false}, {"models", false}, {"jobs", false}, {"keys", false},
-    {"log", true},    {"ask", true},    {"heads", true},
+    {"node", false},      {"chain", false},    {"train", false},  {"attribution", false}, {"rewards", false},
+    {"validator", false}, {"datanets", false}, {"models", false}, {"jobs", false},        {"keys", false},
+    {"log", true},        {"ask", true},       {"heads", true},
 };
 #define COUNT (sizeof names / sizeof *names)
 _Static_assert(COUNT <= TOPICS_MAX, "TOPICS_MAX");

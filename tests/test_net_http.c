@@ -23,6 +23,7 @@
 #include <mbedtls/net_sockets.h>
 #include <netinet/in.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -48,7 +49,7 @@ struct raw {
     int connections;            /* to serve, one after another, each with all pieces */
     bool read_first, hold;      /* hold: keep it open at the end */
     unsigned seen;
-    volatile bool done; /* ends the holding */
+    atomic_bool done; /* ends the holding */
 };
 static void raw_run(void *arg) {
     struct raw *r = arg;
@@ -344,7 +345,7 @@ static void test_urls(void **state) {
         FAILS(LOAM_EINVAL, url_parse(&u, bad[i], &e));
 }
 
-static bool stop_now;
+static atomic_bool stop_now;
 static bool is_cancelled(void *arg) {
     return stop_now;
 }

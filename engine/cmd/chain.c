@@ -197,6 +197,82 @@ const struct cmd entry_chain_storage = {.noun = "chain",
                                         .example = "chain storage Ledger 0",
                                         .run = storage};
 
+static const struct cmd_arg logs_args[] = {{"address", CMD_STR, CMD_REQUIRED, NULL, "an address, or a contract's name (Ledger)", NULL},
+                                           {"from", CMD_UINT, CMD_NAMED, NULL, "first block; where the contracts were deployed when absent", NULL},
+                                           {"to", CMD_UINT, CMD_NAMED, NULL, "last block; the head when absent", NULL},
+                                           {"topic", CMD_HASH, CMD_NAMED, NULL, "only events of this topic 0", NULL},
+                                           {"limit", CMD_UINT, CMD_NAMED, "100", "most logs shown", "1..10000"},
+                                           {NULL}};
+
+static enum loam_status logs(struct cmd_call *c, struct err *err) {
+    struct addr20 a;
+    struct hash32 topic;
+    struct chain *light;
+    const char *w = cmd_str(c, "address");
+    json_t *o = NULL;
+    enum loam_status s = node_chain_ready(cmd_node(c), &light, cmd_job(c), err);
+    if (!s)
+        s = w[0] == '0' && w[1] == 'x' ? addr_parse(&a, w, err) : node_chain_contract(cmd_node(c), w, &a, err);
+    if (!s && cmd_given(c, "topic"))
+        s = hash_parse(&topic, cmd_str(c, "topic"), err);
+    if (!s)
+        s = node_chain_show_logs(cmd_node(c), &o, &a, cmd_given(c, "topic") ? &topic : NULL,
+                                 cmd_given(c, "from") ? cmd_uint(c, "from") : node_chain_deploy_block(cmd_node(c)),
+                                 cmd_given(c, "to") ? cmd_uint(c, "to") : UINT64_MAX, cmd_uint(c, "limit"), cmd_job(c), err);
+    if (!s)
+        cmd_result(c, o);
+    return s;
+}
+const struct cmd entry_chain_logs = {.noun = "chain",
+                                     .verb = "logs",
+                                     .args = logs_args,
+                                     .help = "a contract's logs, complete: blooms checked, receipts rebuilt to their roots",
+                                     .example = "chain logs Ledger --from 10 --to 200",
+                                     .run = logs};
+
+static const struct cmd_arg watch_args[] = {{"count", CMD_UINT, CMD_NAMED, "0", "heads to show; 0: until it is ended", NULL}, {NULL}};
+
+static enum loam_status watch(struct cmd_call *c, struct err *err) {
+    struct chain *light;
+    enum loam_status s = node_chain_ready(cmd_node(c), &light, cmd_job(c), err);
+    uint64_t shown = 0, count = cmd_uint(c, "count"), last = 0;
+    json_t *all = json_array();
+    while (!s && (!count || shown < count)) {
+        if ((s = node_chain_wait_block(cmd_node(c), last + 1, cmd_job(c), err)))
+            break;
+        json_t *v = status_now(cmd_node(c)), *h = json_array_get(json_object_get(v, "heads"), 0);
+        uint64_t number = (uint64_t)json_integer_value(json_object_get(h, "number"));
+        if (number > last) {
+            const char *hash = json_string_value(json_object_get(h, "hash")), *how = json_string_value(json_object_get(h, "how"));
+            cmd_out(c, "%llu  %s  %s\n", (unsigned long long)number, hash ? hash : "", how ? how : "");
+            if (count)
+                json_array_append(all, h);
+            last = number;
+            shown++;
+        } else if ((s = job_sleep_ms(cmd_job(c), 100, err))) { /* the head is known, the topic follows in a moment */
+            json_decref(v);
+            break;
+        }
+        json_decref(v);
+    }
+    if (s)
+        json_decref(all);
+    else
+        cmd_result(c, all);
+    return s;
+}
+static void print_nothing(struct cmd_call *c, const json_t *result) {
+    (void)c;
+    (void)result; /* each head was printed as it came */
+}
+const struct cmd entry_chain_watch = {.noun = "chain",
+                                      .verb = "watch",
+                                      .args = watch_args,
+                                      .help = "the heads as they come, and how each is known",
+                                      .example = "chain watch --count 3",
+                                      .run = watch,
+                                      .print = print_nothing};
+
 static enum loam_status pending(struct cmd_call *c, struct err *err) {
     (void)err;
     cmd_result(c, outbox_list(cmd_node(c)));

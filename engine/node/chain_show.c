@@ -2,6 +2,7 @@
 
 #include "net/chain.h"
 #include "node/chain.h"
+#include "node/job.h"
 
 #include <string.h>
 
@@ -105,4 +106,59 @@ enum loam_status node_chain_show_account(struct node *n, json_t **out, const str
         hash_hex(code, &acc.code_hash), "at_block", (json_int_t)head.h.number, "at_hash",
         hash_hex(bh, &head.h.hash), "known", "proven by eth_getProof against the block's state root");
     return *out ? LOAM_OK : err_set(err, LOAM_ENOMEM, "no memory");
+}
+
+#define LOG_DATA_SHOWN 1024 /* bytes of a log's data that are shown */
+
+struct log_list {
+    json_t *list;
+    uint64_t limit;
+    struct job *j;
+};
+static enum loam_status one_log(void *arg, const struct log *l, struct err *err) {
+    struct log_list *x = arg;
+    char a[ADDR_HEX_MAX], t[HASH_HEX_MAX], tx[HASH_HEX_MAX], data[2 * LOG_DATA_SHOWN + 1];
+    if (json_array_size(x->list) >= x->limit)
+        return LOAM_ELIMIT; /* enough: not an error, see below */
+    enum loam_status s = x->j ? job_check(x->j, err) : LOAM_OK;
+    if (s)
+        return s;
+    json_t *topics = json_array();
+    for (unsigned i = 0; i < l->topic_count; i++)
+        json_array_append_new(topics, json_string(hash_hex(t, &l->topics[i])));
+    size_t shown = l->data_len < LOG_DATA_SHOWN ? l->data_len : LOG_DATA_SHOWN;
+    hex_encode(data, l->data, shown);
+    json_t *o = json_pack("{s:I s:s s:I s:s s:o s:s+ s:I}", "block", (json_int_t)l->block, "tx", hash_hex(tx, &l->tx_hash), "log", (json_int_t)l->log_index,
+                          "address", addr_hex(a, &l->addr), "topics", topics, "data", "0x", data, "data_bytes", (json_int_t)l->data_len);
+    if (!o || json_array_append_new(x->list, o))
+        return err_set(err, LOAM_ENOMEM, "no memory");
+    return LOAM_OK;
+}
+
+enum loam_status node_chain_show_logs(struct node *n, json_t **out, const struct addr20 *a, const struct hash32 *topic, uint64_t from, uint64_t to,
+                                      uint64_t limit, struct job *j, struct err *err) {
+    struct chain *light;
+    struct chain_head head;
+    enum loam_status s = node_chain_ready(n, &light, j, err);
+    if (!s)
+        s = chain_head(light, &head, err);
+    if (s)
+        return s;
+    if (to > head.h.number)
+        to = head.h.number;
+    if (from > to)
+        return err_set(err, LOAM_ERANGE, "blocks %llu to %llu: none", (unsigned long long)from, (unsigned long long)to);
+    struct chain_filter f = {.addrs = a, .addr_count = 1, .topics = topic, .topic_count = topic != NULL};
+    struct log_list x = {json_array(), limit, j};
+    if (!x.list)
+        return err_set(err, LOAM_ENOMEM, "no memory");
+    s = chain_logs(light, from, to, &f, one_log, &x, err);
+    if (s == LOAM_ELIMIT && json_array_size(x.list) >= limit)
+        s = LOAM_OK;
+    if (s) {
+        json_decref(x.list);
+        return s == LOAM_ENOTFOUND ? err_set(err, LOAM_ERANGE, "not all of the blocks %llu to %llu are held here", (unsigned long long)from, (unsigned long long)to) : s;
+    }
+    *out = x.list;
+    return LOAM_OK;
 }

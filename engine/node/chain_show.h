@@ -16,5 +16,9 @@ enum loam_status node_chain_show_block(struct node *n, json_t **out, const char 
 enum loam_status node_chain_show_tx(struct node *n, json_t **out, const struct hash32 *hash, struct job *j, struct err *err) LOAM_MUST_USE;
 /* Balance, nonce, code hash, proven at the newest head. */
 enum loam_status node_chain_show_account(struct node *n, json_t **out, const struct addr20 *a, struct job *j, struct err *err) LOAM_MUST_USE;
+/* Logs of one contract (and, unless NULL, one topic 0) of the blocks from to to, complete: every bloom is checked, every block that
+ * may hold one is rebuilt. At most limit, the first ones; LOAM_ERANGE: from after to, or a block that is not held. */
+enum loam_status node_chain_show_logs(struct node *n, json_t **out, const struct addr20 *a, const struct hash32 *topic, uint64_t from, uint64_t to,
+                                      uint64_t limit, struct job *j, struct err *err) LOAM_MUST_USE;
 
 #endif

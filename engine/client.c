@@ -56,8 +56,7 @@ int client_fail(enum loam_status s, const struct err *err) {
     return status_exit(s);
 }
 
-/* ---- connecting
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- connecting ---- */
 
 static enum loam_status connect_path(int *out, const char *path, struct err *err) {
     struct sockaddr_un a = {.sun_family = AF_UNIX};
@@ -172,8 +171,7 @@ enum loam_status client_connect(int *fd, bool *started, const struct client_opti
     return s;
 }
 
-/* ---- messages
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- messages ---- */
 
 static enum loam_status send_json(struct session *c, json_t *msg, struct err *err) {
     char *text = msg ? json_dumps(msg, JSON_COMPACT) : NULL;
@@ -239,8 +237,7 @@ static json_t *receive(struct session *c, enum loam_status *s, struct err *err) 
     }
 }
 
-/* ---- output
- * -------------------------------------------------------------------------------------------------------- */
+/* ---- output ---- */
 
 static void bar_clear(struct session *c) {
     if (c->bar)

@@ -137,6 +137,25 @@ wait $a 2>/dev/null
 up "$work/a" || bad "the node does not start over a dead one's socket: $(cat "$work/a.log")"
 a=$last
 
+# passwords without asking: systemd's credentials, the option, --password-file of the node; a wrong one is named
+want 77 "locked\|asked" --data "$work/a" key unlock k1
+kill -TERM $a
+wait $a
+mkdir "$work/credentials"
+cp "$work/right" "$work/credentials/loam-password"
+CREDENTIALS_DIRECTORY=$work/credentials
+export CREDENTIALS_DIRECTORY
+up "$work/a" || bad "the node does not start with credentials"
+a=$last
+unset CREDENTIALS_DIRECTORY
+want 0 "" --data "$work/a" key unlock k1
+want 0 "" --data "$work/a" set key.password-file "$work/wrong"
+want 0 "" --data "$work/a" key lock
+want 77 "$work/wrong" --data "$work/a" key unlock k1
+want 0 "" --data "$work/a" set key.password-file "$work/right"
+want 0 "" --data "$work/a" key unlock k1
+grep -rq "^right" "$work/a/config" && bad "the password lies in the configuration"
+
 # SIGTERM: gone, socket removed, exit status 0
 kill -TERM $a
 wait $a

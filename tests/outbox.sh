@@ -51,7 +51,7 @@ want 0 "" --password-file "$work/pw" key new poor
 to=0x00000000000000000000000000000000000a11ce
 
 # locked, then unlocked; what it cannot pay
-want 77 "asked" chain send $to 1 --from dev
+want 77 "locked" chain send $to 1 --from dev
 want 0 "tx:" --password-file "$work/pw" chain send $to 1 --from dev
 want 76 "needed with gas" chain send $to 1 --from poor
 grep -q "0x" "$work/err" || bad "no funds: the address is not named"

@@ -228,8 +228,7 @@ static void test_durable(void **state) {
     OK(job_wait(f->n, again, &how, &e));
 }
 
-/* ---- scheduler
- * ----------------------------------------------------------------------------------------------------- */
+/* ---- scheduler ---- */
 
 struct turn {
     struct sched *s;
@@ -287,8 +286,7 @@ static void test_sched(void **state) {
     sched_free(s);
 }
 
-/* ---- a client
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- a client ---- */
 
 struct peer {
     int fd;
@@ -574,8 +572,7 @@ static void test_slow(void **state) {
     peer_close(&quick);
 }
 
-/* ---- folders
- * ------------------------------------------------------------------------------------------------------- */
+/* ---- folders ---- */
 
 static void test_two_nodes(void **state) {
     struct fixture *f = *state, other = {0};

@@ -97,8 +97,7 @@ enum loam_status cmd_split(char ***out, size_t *count, const char *text, size_t 
     return s;
 }
 
-/* ---- finding
- * ------------------------------------------------------------------------------------------------------- */
+/* ---- finding ---- */
 
 /* Edit distance (insert, delete, change, swap of neighbours all cost 1), for words short enough; 99
  * otherwise. */
@@ -154,8 +153,7 @@ static enum loam_status unknown(const char *noun, const char *verb, struct err *
     return err_set(err, LOAM_ENOTFOUND, "no command \"%s\"; `help` lists all", shown);
 }
 
-/* ---- values
- * -------------------------------------------------------------------------------------------------------- */
+/* ---- values ---- */
 
 static bool is_hex(const char *s, size_t digits) {
     if (s[0] != '0' || s[1] != 'x' || strlen(s) != digits + 2)

@@ -33,8 +33,7 @@ bool cmd_resumed(struct cmd_call *c) {
     return c->resumed;
 }
 
-/* ---- arguments
- * ----------------------------------------------------------------------------------------------------- */
+/* ---- arguments ---- */
 
 static struct cmd_value *value_of(struct cmd_call *c, const char *name) {
     for (const struct cmd_arg *a = c->line.cmd->args; a && a->name; a++)
@@ -72,8 +71,7 @@ const char *cmd_str_at(struct cmd_call *c, const char *name, size_t i) {
     return v->text[i];
 }
 
-/* ---- output
- * -------------------------------------------------------------------------------------------------------- */
+/* ---- output ---- */
 
 static void emit(struct cmd_call *c, int stream, const char *text, size_t n) {
     struct buf clean = BUF_INIT(OUT_MAX * 4);
@@ -150,8 +148,7 @@ void cmd_progress(struct cmd_call *c, uint64_t done, uint64_t total, json_t *det
     job_progress(c->job, done, total, detail);
 }
 
-/* ---- questions
- * ----------------------------------------------------------------------------------------------------- */
+/* ---- questions ---- */
 
 bool cmd_cancelled(struct cmd_call *c) {
     return job_cancelled(c->job);
@@ -212,7 +209,10 @@ enum loam_status cmd_unlock(struct cmd_call *c, const char *name, struct err *er
     enum loam_status s = keys_address(c->node, name, &a, err);
     if (s)
         return s;
-    s = keys_unlock_unattended(c->node, name, err);
+    struct err first = {LOAM_OK, ""};
+    s = keys_unlock_unattended(c->node, name, &first);
+    if (s && err)
+        *err = first;
     if (s == LOAM_EPERM && c->resumed)
         return LOAM_OK; /* what was signed before the node died needs no key; a new signature says that it is
                            locked */
@@ -222,6 +222,8 @@ enum loam_status cmd_unlock(struct cmd_call *c, const char *name, struct err *er
     snprintf(question, sizeof question, "Password of key %s: ", name);
     struct buf password = BUF_INIT(PASSWORD_MAX);
     s = cmd_secret(c, &password, question, err);
+    if (s == LOAM_EPERM && err)
+        *err = first; /* nobody is there: why the key did not open by itself says more */
     if (!s)
         s = keys_unlock(c->node, name, password.data ? (const char *)password.data : "", err);
     mem_wipe(password.data, password.len);
@@ -229,8 +231,7 @@ enum loam_status cmd_unlock(struct cmd_call *c, const char *name, struct err *er
     return s;
 }
 
-/* ---- running
- * ------------------------------------------------------------------------------------------------------- */
+/* ---- running ---- */
 
 static void call_free(struct cmd_call *c) {
     json_decref(c->result);

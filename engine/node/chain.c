@@ -53,8 +53,7 @@ struct chain_service {
     atomic_bool down;
 };
 
-/* ---- headers in the store
- * ------------------------------------------------------------------------------------------ */
+/* ---- headers in the store ---- */
 
 /* "h" number -> RLP, "H" hash -> number, "v" name -> value. */
 static void number_key(uint8_t k[9], uint64_t number) {
@@ -161,8 +160,7 @@ static enum loam_status get(void *ctx, struct buf *out, const char *key, struct 
     return s;
 }
 
-/* ---- what consoles see
- * --------------------------------------------------------------------------------------------- */
+/* ---- what consoles see ---- */
 
 static json_t *hash_json(const struct hash32 *h) {
     char hex[HASH_HEX_MAX];
@@ -264,8 +262,7 @@ static void publish(struct chain_service *c) {
     topic_update(n, "chain", v); /* the outbox keeps "pending" there */
 }
 
-/* ---- the light client's events, on its thread
- * ---------------------------------------------------------------------- */
+/* ---- the light client's events, on its thread ---- */
 
 static void on_head(void *arg, const struct chain_head *h) {
     struct chain_service *c = arg;
@@ -322,8 +319,7 @@ static void on_fault(void *arg, enum loam_status s, const struct err *e) {
     publish(c);
 }
 
-/* ---- configuration
- * ------------------------------------------------------------------------------------------------- */
+/* ---- configuration ---- */
 
 static enum loam_status read_file(json_t **out, const char *path, struct err *err) {
     struct buf b = BUF_INIT(FILE_MAX);
@@ -627,8 +623,7 @@ void node_chain_close(struct node *n) {
     n->chain = NULL;
 }
 
-/* ---- for flows and commands
- * ---------------------------------------------------------------------------------------- */
+/* ---- for flows and commands ---- */
 
 bool node_chain_configured(struct node *n) {
     return node_chain_id(n) != 0;
@@ -805,8 +800,7 @@ enum loam_status node_chain_wait_block(struct node *n, uint64_t number, struct j
     return s;
 }
 
-/* ---- chain use
- * ----------------------------------------------------------------------------------------------------- */
+/* ---- chain use ---- */
 
 struct probe {
     struct rpc *rpc;

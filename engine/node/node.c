@@ -217,8 +217,7 @@ static void run_posts(struct node *n, bool last) {
     }
 }
 
-/* ---- the loop
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- the loop ---- */
 
 static uint64_t memory_bytes(void) {
     char text[128];

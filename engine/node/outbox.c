@@ -39,8 +39,7 @@ struct outbox {
     atomic_bool keeping;
 };
 
-/* ---- entries
- * ------------------------------------------------------------------------------------------------------- */
+/* ---- entries ---- */
 
 static json_t *hex_json(const uint8_t *p, size_t n) {
     char *text = mem_alloc(2 * n + 3);
@@ -143,8 +142,7 @@ static struct hash32 digest_of(const struct outbox_tx *tx, const struct addr20 *
     return h;
 }
 
-/* ---- results
- * ------------------------------------------------------------------------------------------------------- */
+/* ---- results ---- */
 
 void outbox_result_clear(struct outbox_result *r) {
     for (size_t i = 0; r->logs && i < r->log_count; i++)
@@ -243,8 +241,7 @@ static enum loam_status result_of(struct outbox_result *r, const struct chain_re
     return LOAM_OK;
 }
 
-/* ---- listing
- * ------------------------------------------------------------------------------------------------------- */
+/* ---- listing ---- */
 
 struct walk {
     json_t *list;
@@ -349,8 +346,7 @@ void outbox_close(struct node *n) {
     n->outbox = NULL;
 }
 
-/* ---- sending
- * ------------------------------------------------------------------------------------------------------- */
+/* ---- sending ---- */
 
 static enum loam_status sign_by_keys(void *ctx, uint8_t sig[65], const struct hash32 *digest,
                                      struct err *err);
@@ -758,8 +754,7 @@ enum loam_status outbox_call(struct node *n, uint8_t **out, size_t *len, const s
     return s;
 }
 
-/* ---- what nobody waits for
- * ----------------------------------------------------------------------------------------- */
+/* ---- what nobody waits for ---- */
 
 static enum loam_status keep(struct job *j, void *arg, struct err *err) {
     struct node *n = arg;

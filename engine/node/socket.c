@@ -63,8 +63,7 @@ struct control {
     uint64_t next_ask;
 };
 
-/* ---- sending
- * ------------------------------------------------------------------------------------------------------- */
+/* ---- sending ---- */
 
 static void client_unref_locked(struct client *c) {
     if (--c->refs)
@@ -394,8 +393,7 @@ void control_call_end(struct control_call *call, enum loam_status s, const struc
     node_wake(n);
 }
 
-/* ---- requests
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- requests ---- */
 
 static void reply(struct client *c, json_t *msg) {
     uv_mutex_lock(&c->n->control->lock);
@@ -692,8 +690,7 @@ static void on_line(struct client *c, const char *text, size_t len) {
     json_decref(msg);
 }
 
-/* ---- clients
- * ------------------------------------------------------------------------------------------------------- */
+/* ---- clients ---- */
 
 static void on_closed(uv_handle_t *h) {
     struct client *c = h->data;

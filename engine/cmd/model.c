@@ -42,3 +42,51 @@ const struct cmd entry_model_add = {.noun = "model",
                                     .text = "The file is opened and checked first, then linked into DATA/models (copied where that is another disk).",
                                     .example = "model add SmolLM2-135M-Instruct.Q4_1.gguf",
                                     .run = add};
+
+static const struct cmd_arg quantize_args[] = {{"model", CMD_MODEL, CMD_REQUIRED, NULL, "base model to start from", NULL},
+                                               {"type", CMD_CHOICE, CMD_REQUIRED, NULL, "format of the matrices", "F32|F16|BF16|Q8_0|Q5_1|Q5_0|Q4_1|Q4_0"},
+                                               {"name", CMD_STR, CMD_NAMED, NULL, "name of the new model; else BASE-TYPE", NULL},
+                                               {"head", CMD_CHOICE, CMD_NAMED, "Q8_0", "format of embedding and head", "F32|F16|BF16|Q8_0|Q5_1|Q5_0|Q4_1|Q4_0"},
+                                               {NULL}};
+
+static enum loam_status quantize(struct cmd_call *c, struct err *err) {
+    char name[FLOW_MODEL_NAME_MAX];
+    enum loam_status s = flow_model_quantize(name, cmd_node(c), cmd_str(c, "model"), cmd_str(c, "type"), cmd_str(c, "head"), cmd_str(c, "name"), err);
+    if (!s)
+        cmd_result(c, json_pack("{s:s}", "name", name));
+    return s;
+}
+const struct cmd entry_model_quantize = {.noun = "model",
+                                         .verb = "quantize",
+                                         .args = quantize_args,
+                                         .flags = CMD_LONG,
+                                         .help = "write a base model in another format of weights",
+                                         .text = "Values are dequantised exactly and rounded once to the new format. The result is a base model of its own with a "
+                                                 "hash of its own: adapters trained on one do not belong to the other.",
+                                         .example = "model quantize SmolLM2-135M-Instruct.Q4_1 Q8_0",
+                                         .run = quantize};
+
+static const struct cmd_arg perplexity_args[] = {{"file", CMD_PATH, CMD_REQUIRED, NULL, "UTF-8 text", NULL},
+                                                 {"model", CMD_MODEL, CMD_NAMED, NULL, "base, adapter or BASE+ADAPTER", NULL},
+                                                 {"act", CMD_CHOICE, CMD_NAMED, "f32", "arithmetic of activations", "f32|q8"},
+                                                 {"window", CMD_UINT, CMD_NAMED, "512", "tokens of one window", "2..65536"},
+                                                 {"tokens", CMD_UINT, CMD_NAMED, "0", "most tokens of the text; 0: all", "0..100000000"},
+                                                 {NULL}};
+
+static enum loam_status perplexity(struct cmd_call *c, struct err *err) {
+    json_t *o;
+    enum loam_status s = flow_perplexity(&o, cmd_node(c), cmd_job(c), cmd_str(c, "model"), cmd_str(c, "file"), cmd_str(c, "act"), (uint32_t)cmd_uint(c, "window"),
+                                         (uint32_t)cmd_uint(c, "tokens"), err);
+    if (!s)
+        cmd_result(c, o);
+    return s;
+}
+const struct cmd entry_model_perplexity = {.noun = "model",
+                                           .verb = "perplexity",
+                                           .args = perplexity_args,
+                                           .flags = CMD_LONG,
+                                           .help = "how well a model predicts a text",
+                                           .text = "The text is cut into windows; in each, every token but the first is predicted from those before it. "
+                                                   "perplexity = exp(mean negative log-likelihood).",
+                                           .example = "model perplexity text.txt --tokens 2048",
+                                           .run = perplexity};

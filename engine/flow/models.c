@@ -7,7 +7,9 @@
 #include "base/text.h"
 #include "flow/ask.h"
 #include "flow/flow.h"
+#include "gpu/arith.h"
 #include "lm/gguf.h"
+#include "lm/quantize.h"
 #include "lm/template.h"
 #include "node/job.h"
 #include "node/node.h"
@@ -781,6 +783,128 @@ enum loam_status flow_model_info(json_t **out, struct node *n, const char *name,
     flow_model_put(m);
     return s;
 }
+enum loam_status flow_model_quantize(char out[FLOW_MODEL_NAME_MAX], struct node *n, const char *base, const char *type, const char *head,
+                                     const char *name, struct err *err) {
+    uint32_t t, h;
+    enum loam_status s = lm_type_parse(&t, type, err);
+    if (!s)
+        s = lm_type_parse(&h, head, err);
+    if (s)
+        return s;
+    if (name)
+        snprintf(out, FLOW_MODEL_NAME_MAX, "%s", name);
+    else
+        snprintf(out, FLOW_MODEL_NAME_MAX, "%.*s-%s", FLOW_MODEL_NAME_MAX - 8, base, gpu_type_name(t));
+    if (!plain_name(base, strlen(base)) || !plain_name(out, strlen(out)))
+        return err_set(err, LOAM_EINVAL, "a base model's name, and a plain name for the new one, are needed");
+    char *from = file_of(n, base), *to = file_of(n, out);
+    if (!from || !to)
+        s = err_set(err, LOAM_ENOMEM, "no memory for a path");
+    else if (!file_exists(from))
+        s = unknown(n, base, err);
+    else if (file_exists(to))
+        s = err_set(err, LOAM_EEXIST, "there is a model %s already", out);
+    if (!s)
+        s = lm_quantize(from, to, t, h, err);
+    mem_free(from);
+    mem_free(to);
+    if (!s)
+        json_decref(flow_model_list(n));
+    return s;
+}
+
+struct resting {
+    struct node *n;
+    struct job *j;
+    bool lost; /* cancelled while another class computed: no turn is held */
+};
+
+static void rest(void *ctx) {
+    struct resting *r = ctx;
+    if (!r->lost && sched_wanted(r->n->sched) && sched_yield_turn(r->n->sched, r->j, NULL))
+        r->lost = true;
+}
+
+/* Sum of the negative log-likelihoods of ids[1..n) given what stands before each. */
+static enum loam_status window_nll(double *nll, struct flow_engine *e, const uint32_t *ids, uint32_t n, float *logits, uint32_t V, struct err *err) {
+    enum { ROWS = 32 };
+    lm_session_truncate(e->session, 0);
+    for (uint32_t at = 0; at < n; at += ROWS) {
+        uint32_t rows = n - at < ROWS ? n - at : ROWS;
+        enum loam_status s = lm_step(e->engine, &(struct lm_item){e->session, ids + at, rows, true, logits}, 1, NULL, err);
+        if (s)
+            return s;
+        for (uint32_t i = 0; i < rows && at + i + 1 < n; i++) {
+            float lp;
+            lm_logprobs(&lp, NULL, 0, logits + (size_t)i * V, V, ids[at + i + 1]);
+            *nll -= (double)lp;
+        }
+    }
+    return LOAM_OK;
+}
+
+enum loam_status flow_perplexity(json_t **out, struct node *n, struct job *j, const char *model, const char *path, const char *act, uint32_t window,
+                                 uint32_t tokens, struct err *err) {
+    struct buf text = BUF_INIT(FLOW_PERPLEXITY_MAX);
+    struct flow_model *m = NULL;
+    struct flow_engine *e = NULL;
+    struct lm_ids ids = {0};
+    float *logits = NULL;
+    double nll = 0;
+    uint64_t count = 0, windows = 0, t0 = clock_mono_us();
+    *out = NULL;
+    enum loam_status s = file_read(&text, path, err);
+    if (!s)
+        s = flow_model_get(&m, n, model, err);
+    if (!s && window > m->base->config.context)
+        s = err_set(err, LOAM_ERANGE, "a window of %u tokens; the model has %u", window, m->base->config.context);
+    if (!s)
+        s = lm_encode(&ids, m->base->tokenizer, (const char *)text.data, text.len, 0, err);
+    if (!s && tokens && ids.n > tokens)
+        ids.n = tokens;
+    if (!s && ids.n < 2)
+        s = err_set(err, LOAM_EINVAL, "%s has fewer than two tokens", path);
+    if (!s)
+        s = flow_engine_take(&e, n, m, !strcmp(act, "q8") ? LM_ACT_Q8 : LM_ACT_F32, err);
+    if (!s && !(logits = mem_array((size_t)32 * m->base->config.V, sizeof *logits)))
+        s = err_set(err, LOAM_ENOMEM, "no memory for logits");
+    struct resting r = {.n = n, .j = j, .lost = true};
+    if (!s && !(s = sched_enter(n->sched, SCHED_TRAIN, j, err)))
+        r.lost = false;
+    if (!s) {
+        e->yield = rest;
+        e->yield_ctx = &r;
+    }
+    for (uint32_t at = 0; at + 1 < ids.n && !s; at += window) {
+        uint32_t len = ids.n - at < window ? ids.n - at : window;
+        if (len < 2)
+            break;
+        s = window_nll(&nll, e, ids.ids + at, len, logits, m->base->config.V, err);
+        count += len - 1;
+        windows++;
+        if (!s && (r.lost || (j && job_cancelled(j))))
+            s = err_set(err, LOAM_ECANCEL, "cancelled");
+        if (j)
+            job_progress(j, at + len, ids.n, NULL);
+    }
+    if (!r.lost)
+        sched_leave(n->sched);
+    if (!s) {
+        double sec = (double)(clock_mono_us() - t0) * 1e-6, mean = nll / (double)count;
+        *out = json_pack("{s:s s:s s:I s:I s:I s:f s:f s:f}", "model", m->name, "act", act, "tokens", (json_int_t)count, "windows", (json_int_t)windows, "window",
+                         (json_int_t)window, "nll", mean, "perplexity", arith_exp64(mean), "tokens_per_s", (double)count / sec);
+        if (!*out)
+            s = err_set(err, LOAM_ENOMEM, "no memory for a result");
+    }
+    if (e)
+        flow_engine_give(m, e);
+    flow_model_put(m);
+    mem_free(logits);
+    lm_ids_clear(&ids);
+    buf_clear(&text);
+    return s;
+}
+
 /* ---- the service ---- */
 
 static void close_all(void *arg) {

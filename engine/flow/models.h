@@ -65,6 +65,15 @@ enum loam_status flow_model_info(json_t **out, struct node *n, const char *name,
  * opening it first. LOAM_EEXIST. */
 enum loam_status flow_model_add(struct node *n, const char *path, const char *name, struct err *err) LOAM_MUST_USE;
 
+/* Writes a base in another format (names as gpu_type_name's) as a new base; name (NULL: BASE-TYPE) comes back in out. LOAM_EEXIST. */
+enum loam_status flow_model_quantize(char out[FLOW_MODEL_NAME_MAX], struct node *n, const char *base, const char *type, const char *head,
+                                     const char *name, struct err *err) LOAM_MUST_USE;
+/* {model, act, tokens, windows, window, nll, perplexity, tokens_per_s}; new reference. In compute turns of class train; at most
+ * FLOW_PERPLEXITY_MAX bytes of text. */
+#define FLOW_PERPLEXITY_MAX (16u << 20)
+enum loam_status flow_perplexity(json_t **out, struct node *n, struct job *j, const char *model, const char *path, const char *act, uint32_t window,
+                                 uint32_t tokens, struct err *err) LOAM_MUST_USE;
+
 /* Makes the models service, the ask routes of the API; called once after node_open. */
 enum loam_status flow_attach(struct node *n, struct err *err) LOAM_MUST_USE;
 

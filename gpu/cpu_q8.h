@@ -372,19 +372,14 @@ static void quant_task(void *arg, uint32_t task, int thread) {
         for (uint32_t b = 0; b < nb; b++) {
             const float *p = j->x + t * j->ldx + b * 32;
             int8_t *q = j->q->q + (size_t)t * j->q->k + b * 32;
-            float lanes[W], big = 0.0f;
             vf m = vf_zero();
             for (int i = 0; i < 32; i += W)
                 m = vf_max(vf_abs(vf_load(p + i)), m);
-            vf_store(lanes, m);
-            for (int i = 0; i < W; i++)
-                big = lanes[i] > big ? lanes[i] : big;
-            float s = big / 127.0f;
+            float s = vf_top(m) / 127.0f;
             int sum = 0;
             if (s == 0.0f) {
                 memset(q, 0, 32);
             } else {
-                int32_t part[W];
                 vi total = vi_set(0);
                 for (int i = 0; i < 32; i += W) {
                     vf v = vf_div(vf_load(p + i), vf_set(s));
@@ -393,9 +388,7 @@ static void quant_task(void *arg, uint32_t task, int thread) {
                     vi_to_i8(q + i, r);
                     total = vi_add(total, r);
                 }
-                memcpy(part, &total, sizeof part);
-                for (int i = 0; i < W; i++)
-                    sum += part[i];
+                sum = vi_sum(total);
             }
             j->q->d[(size_t)t * nb + b] = s;
             j->q->s[(size_t)t * nb + b] = (float)sum;

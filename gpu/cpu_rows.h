@@ -384,32 +384,48 @@ struct lora_job {
     uint32_t split;
 };
 
-/* h = A x: a task is one token; lanes are ranks. */
-static void lora_h_task(void *arg, uint32_t t, int thread) {
+/* h = A x for up to four tokens, whatever their adapters: lanes are ranks, and the four chains hide each other's latency. */
+#define LORA_T 4
+static void lora_h_task(void *arg, uint32_t task, int thread) {
     const struct lora_job *j = arg;
-    if (j->map && j->map[t] < 0)
-        return;
-    const struct gpu_lora *a = &j->list[j->map ? j->map[t] : 0];
-    size_t rp = gpu_lora_pad(a->r);
-    const float *x = j->x + t * j->ldx;
-    float *h = j->h + (size_t)t * j->rp;
-    for (size_t r = 0; r < rp; r += 16) {
-        vf c0 = vf_zero();
-#if W == 8
-        vf c1 = c0;
-#endif
-        const float *p = a->at + r;
-        for (uint32_t k = 0; k < a->k; k++, p += rp) {
-            vf v = vf_set(x[k]);
-            c0 = vf_fma(v, vf_load(p), c0);
-#if W == 8
-            c1 = vf_fma(v, vf_load(p + W), c1);
-#endif
+    const struct gpu_lora *a[LORA_T];
+    const float *x[LORA_T];
+    float *h[LORA_T];
+    uint32_t n = 0, k_all = j->list[0].k, widest = 0;
+    for (uint32_t t = task * LORA_T; t < (task + 1) * LORA_T && t < j->t; t++)
+        if (!j->map || j->map[t] >= 0) {
+            a[n] = &j->list[j->map ? j->map[t] : 0];
+            widest = a[n]->r > widest ? a[n]->r : widest;
+            x[n] = j->x + t * j->ldx;
+            h[n++] = j->h + (size_t)t * j->rp;
         }
-        vf_store(h + r, c0);
-#if W == 8
-        vf_store(h + r + W, c1);
-#endif
+    if (!n)
+        return;
+    for (uint32_t i = n; i < LORA_T; i++) { /* repeats the last token: same values, written twice */
+        a[i] = a[n - 1];
+        x[i] = x[n - 1];
+        h[i] = h[n - 1];
+    }
+    for (uint32_t r = 0; r < widest; r += W) {
+        const float *p[LORA_T];
+        size_t step[LORA_T];
+        uint32_t at[LORA_T];
+        for (int i = 0; i < LORA_T; i++) {
+            step[i] = gpu_lora_pad(a[i]->r);
+            at[i] = r < step[i] ? r : 0; /* a smaller rank computes its first lanes again */
+            p[i] = a[i]->at + at[i];
+        }
+        vf c0 = vf_zero(), c1 = c0, c2 = c0, c3 = c0;
+        for (uint32_t k = 0; k < k_all; k++) {
+            c0 = vf_fma(vf_set(x[0][k]), vf_load(p[0] + k * step[0]), c0);
+            c1 = vf_fma(vf_set(x[1][k]), vf_load(p[1] + k * step[1]), c1);
+            c2 = vf_fma(vf_set(x[2][k]), vf_load(p[2] + k * step[2]), c2);
+            c3 = vf_fma(vf_set(x[3][k]), vf_load(p[3] + k * step[3]), c3);
+        }
+        vf_store(h[0] + at[0], c0);
+        vf_store(h[1] + at[1], c1);
+        vf_store(h[2] + at[2], c2);
+        vf_store(h[3] + at[3], c3);
     }
 }
 
@@ -469,7 +485,7 @@ static enum loam_status cpu_lora(struct gpu *g, float *y, size_t ldy, const floa
     if (s)
         return s;
     j.h = pool_shared(g->pool);
-    pool_run(g->pool, t, lora_h_task, &j);
+    pool_run(g->pool, (t + LORA_T - 1) / LORA_T, lora_h_task, &j);
     uint64_t work = (uint64_t)t * list[0].n * list[0].r;
     j.split = work < 20000 ? 1 : (uint32_t)g->threads;
     pool_run(g->pool, j.split, lora_y_task, &j);
@@ -579,15 +595,16 @@ static enum loam_status cpu_absmax(struct gpu *g, float *out, const float *x, si
 static enum loam_status cpu_finite(struct gpu *g, const float *x, size_t n, const char *what, struct err *err) {
     GPU_BEGIN(g);
     size_t i = 0;
-    for (; i < n; i += 1024) {
-        uint32_t bad = 0;
-        size_t top = i + 1024 < n ? i + 1024 : n;
-        for (size_t k = i; k < top; k++)
-            bad |= (arith_bits(x[k]) & 0x7f800000u) == 0x7f800000u;
-        if (bad)
-            return ref_finite(g, x, n, what, err);
-    }
-    return LOAM_OK;
+    vf v = vf_zero(); /* x * 0 is 0 for every finite x, and NaN for the others */
+    for (; i + W <= n; i += W)
+        v = vf_fma(vf_load(x + i), vf_zero(), v);
+    float part[W], bad = 0.0f;
+    vf_store(part, v);
+    for (int k = 0; k < W; k++)
+        bad += part[k];
+    for (; i < n; i++)
+        bad = arith_fma(x[i], 0.0f, bad);
+    return isnan(bad) ? ref_finite(g, x, n, what, err) : LOAM_OK;
 }
 
 /* ---------------------------------------------------------------- attribution */

@@ -126,6 +126,34 @@ INL void vi_to_i8(int8_t *p, vi a) { LANES p[i_] = (int8_t)a.x[i_]; }
 INL vf vf_pick(vf a, vf b, vf x, vf y) { VF(a.x[i_] < b.x[i_] ? x.x[i_] : y.x[i_]); }
 #endif
 
+/* Largest lane, for lanes that are not negative zero; and the sum of int32 lanes, exact in any order. */
+#if defined(SIMD_AVX512)
+INL float vf_top(vf a) { return _mm512_reduce_max_ps(a); }
+INL int vi_sum(vi a) { return _mm512_reduce_add_epi32(a); }
+#elif defined(SIMD_AVX2)
+INL float vf_top(vf a) {
+    __m128 m = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    m = _mm_max_ps(m, _mm_movehl_ps(m, m));
+    return _mm_cvtss_f32(_mm_max_ss(m, _mm_movehdup_ps(m)));
+}
+INL int vi_sum(vi a) {
+    __m128i m = _mm_add_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
+    m = _mm_add_epi32(m, _mm_shuffle_epi32(m, 0x4e));
+    return _mm_cvtsi128_si32(_mm_add_epi32(m, _mm_shuffle_epi32(m, 0xb1)));
+}
+#else
+INL float vf_top(vf a) {
+    float m = a.x[0];
+    LANES m = a.x[i_] > m ? a.x[i_] : m;
+    return m;
+}
+INL int vi_sum(vi a) {
+    int s = 0;
+    LANES s += a.x[i_];
+    return s;
+}
+#endif
+
 INL vf vf_zero(void) { return vf_set(0.0f); }
 INL vf vf_neg(vf a) { return vf_bits(vi_add(vi_bits(a), vi_set((int)0x80000000u))); } /* flips the sign bit */
 INL vf vf_abs(vf a) { return vf_bits(vi_and(vi_bits(a), vi_set(0x7fffffff))); }

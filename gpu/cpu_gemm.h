@@ -20,6 +20,14 @@
 #endif
 #define KC 2048 /* longest k that one B panel holds where the epilogue allows to stop in between */
 
+INL vf plain_load(const uint8_t *p, uint32_t type) {
+    if (type == GPU_F16)
+        return vf_half((const uint16_t *)(const void *)p);
+    if (type == GPU_BF16)
+        return vf_bf16((const uint16_t *)(const void *)p);
+    return vf_load((const float *)(const void *)p);
+}
+
 /* One tile: mr rows (a constant), both or the first of the two vectors of columns. c holds NR floats a row, ldc apart;
  * load: the chain starts at c. (Registers are named one by one: gcc 12 spills an array of them.) */
 INL void micro(const int mr, const int nv, const int load, size_t k, const float *a, const float *b, float *c, size_t ldc) {
@@ -79,6 +87,50 @@ typedef void micro_fn(int nv, int load, size_t k, const float *a, const float *b
 static micro_fn *const micros[MR] = {EACH_ROW(NAME)};
 #undef NAME
 
+/* The same tile with B read straight from two columns of a packed plain weight (16 rows apart k): for few rows of A the panel
+ * would cost more than it saves. type is a constant. */
+INL void micro_plain(const int mr, const uint32_t type, const size_t elem, size_t k, const float *a, const uint8_t *bx,
+                     const uint8_t *by, float *c, size_t ldc) {
+#define DECL(i) vf u##i = vf_zero(), v##i = vf_zero();
+    EACH_ROW(DECL)
+#undef DECL
+    for (size_t p = 0; p < k; p++, a += MR, bx += 16 * elem, by += 16 * elem) {
+        vf x = plain_load(bx, type), y = plain_load(by, type);
+#define STEP(i)                                                                                                       \
+    if (i < mr) {                                                                                                     \
+        vf s = vf_set(a[i]);                                                                                          \
+        u##i = vf_fma(s, x, u##i);                                                                                    \
+        v##i = vf_fma(s, y, v##i);                                                                                    \
+    }
+        EACH_ROW(STEP)
+#undef STEP
+    }
+#define SAVE(i)                                                                                                       \
+    if (i < mr) {                                                                                                     \
+        vf_store(c + i * ldc, u##i);                                                                                  \
+        vf_store(c + i * ldc + W, v##i);                                                                              \
+    }
+    EACH_ROW(SAVE)
+#undef SAVE
+}
+#define MICRO(i)                                                                                                      \
+    static void micro_plain_##i(uint32_t type, size_t k, const float *a, const uint8_t *bx, const uint8_t *by,        \
+                                float *c, size_t ldc) {                                                               \
+        if (type == GPU_F16)                                                                                          \
+            micro_plain(i + 1, GPU_F16, 2, k, a, bx, by, c, ldc);                                                     \
+        else if (type == GPU_BF16)                                                                                    \
+            micro_plain(i + 1, GPU_BF16, 2, k, a, bx, by, c, ldc);                                                    \
+        else                                                                                                          \
+            micro_plain(i + 1, GPU_F32, 4, k, a, bx, by, c, ldc);                                                     \
+    }
+EACH_ROW(MICRO)
+#undef MICRO
+#define NAME(i) micro_plain_##i,
+static void (*const micros_plain[MR])(uint32_t type, size_t k, const float *a, const uint8_t *bx, const uint8_t *by, float *c,
+                                      size_t ldc) = {EACH_ROW(NAME)};
+#undef NAME
+#define PLAIN_ROWS (4 * MR) /* most rows of A for which it is used */
+
 /* Where B's panels come from. */
 struct b_source {
     const struct gpu_weight *w; /* columns are w's rows (by_k false) or its k (by_k true); NULL: plain fp32 */
@@ -129,14 +181,6 @@ INL void dequant_block(float *out, size_t ld, const struct pack_layout *l, const
             }
         }
     }
-}
-
-INL vf plain_load(const uint8_t *p, uint32_t type) {
-    if (type == GPU_F16)
-        return vf_half((const uint16_t *)(const void *)p);
-    if (type == GPU_BF16)
-        return vf_bf16((const uint16_t *)(const void *)p);
-    return vf_load((const float *)(const void *)p);
 }
 
 /* dst [p1 - p0][NR]: columns j0 .. j0 + jn - 1 of B, rows p0 .. p1 - 1; the rest of the NR columns gets finite values. */
@@ -215,6 +259,41 @@ static void pack_a(float *dst, const float *a, size_t a_i, size_t a_p, size_t m0
         return;
     }
     if (n == MR && a_p == 1) {
+#if defined(SIMD_AVX512)
+        /* 16 columns at a time, transposed in registers. A store writes 16 lanes and the next overwrites the last 4: the
+         * remaining columns below keep the last store within the panel. */
+        for (; k > 16; k -= 16, a += 16, dst += 16 * MR) {
+            __m512i r[16], t[16];
+            for (int i = 0; i < 12; i++)
+                r[i] = vi_load(a + (size_t)i * a_i);
+            for (int i = 12; i < 16; i++)
+                r[i] = _mm512_setzero_si512();
+            for (int i = 0; i < 16; i += 2) {
+                t[i] = _mm512_unpacklo_epi32(r[i], r[i + 1]);
+                t[i + 1] = _mm512_unpackhi_epi32(r[i], r[i + 1]);
+            }
+            for (int i = 0; i < 16; i += 4) {
+                r[i] = _mm512_unpacklo_epi64(t[i], t[i + 2]);
+                r[i + 1] = _mm512_unpackhi_epi64(t[i], t[i + 2]);
+                r[i + 2] = _mm512_unpacklo_epi64(t[i + 1], t[i + 3]);
+                r[i + 3] = _mm512_unpackhi_epi64(t[i + 1], t[i + 3]);
+            }
+            for (int i = 0; i < 4; i++) { /* r[4 q + i]: rows 4 q .. 4 q + 3 of columns i, 4 + i, 8 + i, 12 + i */
+                t[i] = _mm512_shuffle_i32x4(r[i], r[4 + i], 0x88);
+                t[4 + i] = _mm512_shuffle_i32x4(r[i], r[4 + i], 0xdd);
+                t[8 + i] = _mm512_shuffle_i32x4(r[8 + i], r[12 + i], 0x88);
+                t[12 + i] = _mm512_shuffle_i32x4(r[8 + i], r[12 + i], 0xdd);
+            }
+            for (int i = 0; i < 4; i++) { /* ascending columns */
+                r[i] = _mm512_shuffle_i32x4(t[i], t[8 + i], 0x88);
+                r[4 + i] = _mm512_shuffle_i32x4(t[4 + i], t[12 + i], 0x88);
+                r[8 + i] = _mm512_shuffle_i32x4(t[i], t[8 + i], 0xdd);
+                r[12 + i] = _mm512_shuffle_i32x4(t[4 + i], t[12 + i], 0xdd);
+            }
+            for (int i = 0; i < 16; i++)
+                _mm512_storeu_si512(dst + i * MR, r[i]);
+        }
+#endif
         for (size_t p = 0; p < k; p++, dst += MR, a++)
             for (size_t i = 0; i < MR; i++)
                 dst[i] = a[i * a_i];
@@ -260,6 +339,21 @@ static void epilogue(float *c, size_t c_i, const float *acc, size_t rows, size_t
 static void gemm_cols(const struct gemm_job *j, float *panel, size_t j0, uint32_t m_from, uint32_t m_to) {
     size_t jn = j->n - j0 < NR ? j->n - j0 : NR;
     int nv = jn > W ? 2 : 1;
+    if (j->b.w && !j->b.by_k && j->m <= PLAIN_ROWS && !gpu_type_quantised(j->b.w->type)) {
+        const struct gpu_weight *w = j->b.w;
+        const struct pack_layout *l = pack_layout(w->type);
+        size_t group = pack_group_bytes(l, w->k);
+        const uint8_t *bx = (const uint8_t *)w->packed + j0 / 16 * group;
+        const uint8_t *by = W < 16 ? bx + W * l->elem : jn > 16 ? bx + group : bx;
+        _Alignas(64) float out[MR * NR];
+        for (uint32_t i = m_from; i < m_to; i++) {
+            size_t rows = j->m - (size_t)i * MR < MR ? j->m - (size_t)i * MR : MR;
+            micros_plain[rows - 1](w->type, j->k, j->pa + (size_t)i * MR * j->k, bx, by, out, NR);
+            for (size_t r = 0; r < rows; r++)
+                memcpy(j->c + ((size_t)i * MR + r) * j->c_i + j0, out + r * NR, jn * sizeof *out);
+        }
+        return;
+    }
     bool direct = jn == (size_t)nv * W && (j->epi == GPU_CHAIN || (j->epi == GPU_SET && j->alpha == 1.0f));
     for (size_t p0 = 0; p0 < j->k || !p0; p0 += j->kc) {
         size_t kn = j->k - p0 < j->kc ? j->k - p0 : j->kc;

@@ -575,6 +575,125 @@ static void test_tls(void **state) {
     raw_stop(&r);
 }
 
+/* ---- proxies of the environment ---- */
+
+struct proxy {
+    struct raw r;
+    mbedtls_x509_crt *crt; /* after CONNECT: TLS with this; NULL: plain */
+    const char *reply;
+    char seen_text[512];
+};
+static void proxy_run(void *arg) {
+    struct proxy *p = arg;
+    int c = accept(p->r.fd, NULL, NULL);
+    size_t n = 0;
+    ssize_t k;
+    if (c < 0)
+        return;
+    while (n + 1 < sizeof p->seen_text && (k = read(c, p->seen_text + n, sizeof p->seen_text - 1 - n)) > 0) {
+        n += (size_t)k;
+        p->seen_text[n] = 0;
+        if (strstr(p->seen_text, "\r\n\r\n"))
+            break;
+    }
+    if (send(c, p->reply, strlen(p->reply), MSG_NOSIGNAL) < 0) {
+    }
+    if (p->crt) { /* what the far end would say through the tunnel */
+        mbedtls_ssl_config conf;
+        mbedtls_ssl_context ssl;
+        mbedtls_net_context net = {c};
+        unsigned char buf[4096];
+        static const char out[] = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\nConnection: close\r\n\r\ntunnel";
+        mbedtls_ssl_config_init(&conf);
+        mbedtls_ssl_init(&ssl);
+        mbedtls_ssl_config_defaults(&conf, MBEDTLS_SSL_IS_SERVER, MBEDTLS_SSL_TRANSPORT_STREAM, MBEDTLS_SSL_PRESET_DEFAULT);
+        mbedtls_ssl_conf_rng(&conf, mbedtls_ctr_drbg_random, &drbg);
+        if (mbedtls_ssl_conf_own_cert(&conf, p->crt, &srv_key) || mbedtls_ssl_setup(&ssl, &conf))
+            abort();
+        mbedtls_ssl_set_bio(&ssl, &net, mbedtls_net_send, mbedtls_net_recv, NULL);
+        if (!mbedtls_ssl_handshake(&ssl) && mbedtls_ssl_read(&ssl, buf, sizeof buf) > 0) {
+            mbedtls_ssl_write(&ssl, (const unsigned char *)out, sizeof out - 1);
+            mbedtls_ssl_close_notify(&ssl);
+        }
+        mbedtls_ssl_free(&ssl);
+        mbedtls_ssl_config_free(&conf);
+    }
+    close(c);
+}
+
+static struct http *via;
+static char via_ca[256];
+static uv_sem_t via_closed;
+static void via_open(void) {
+    if (http_new(&via, &loop, &(struct http_config){.ca_file = via_ca}, NULL))
+        abort();
+}
+static void via_gone(void *arg) {
+    uv_sem_post(&via_closed);
+}
+static void via_close(void) {
+    http_close(via, via_gone, NULL);
+}
+
+static enum loam_status through(struct proxy *p, const char *url, char *out, size_t cap, struct err *e) {
+    struct http_response a;
+    char text[64];
+    raw_listen(&p->r);
+    snprintf(text, sizeof text, "127.0.0.1:%u", p->r.port); /* without a scheme: http */
+    setenv("http_proxy", text, 1);
+    setenv("https_proxy", text, 1);
+    setenv("no_proxy", "localhost, .example.org,10.0.0.1", 1);
+    on_loop(via_open);
+    unsetenv("http_proxy");
+    unsetenv("https_proxy");
+    unsetenv("no_proxy");
+    uv_thread_create(&p->r.t, proxy_run, p);
+    struct http_request q = {.url = url, .timeout_ms = 3000};
+    enum loam_status s = http_fetch_wait(via, &a, &q, e);
+    snprintf(out, cap, "%s", a.body.len ? (char *)a.body.data : "");
+    http_response_clear(&a);
+    uv_sem_init(&via_closed, 0);
+    on_loop(via_close);
+    uv_sem_wait(&via_closed);
+    uv_sem_destroy(&via_closed);
+    raw_stop(&p->r);
+    return s;
+}
+
+static void test_proxy(void **state) {
+    struct err e;
+    char out[64];
+    mbedtls_x509_crt far;
+    snprintf(via_ca, sizeof via_ca, "/tmp/loam-test-far-%d.pem", (int)getpid());
+    make_cert(&far, "CN=far.invalid", "20200101000000", "20991231235959", via_ca);
+    struct proxy p = {.reply = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nvia"};
+    OK(through(&p, "http://far.invalid:8545/path?q=1", out, sizeof out, &e));
+    assert_string_equal(out, "via");
+    assert_int_equal(strncmp(p.seen_text, "GET http://far.invalid:8545/path?q=1 HTTP/1.1\r\nHost: far.invalid:8545\r\n", 71), 0);
+    p = (struct proxy){.reply = "HTTP/1.1 200 Connection established\r\n\r\n", .crt = &far};
+    OK(through(&p, "https://far.invalid/x", out, sizeof out, &e));
+    assert_string_equal(out, "tunnel");
+    assert_int_equal(strncmp(p.seen_text, "CONNECT far.invalid:443 HTTP/1.1\r\n", 34), 0);
+    p = (struct proxy){.reply = "HTTP/1.1 403 Forbidden\r\n\r\n"};
+    FAILS(LOAM_ENET, through(&p, "https://far.invalid/x", out, sizeof out, &e));
+    assert_non_null(strstr(e.text, "refused"));
+    /* the certificate is the far end's, not the proxy's */
+    p = (struct proxy){.reply = "HTTP/1.1 200 OK\r\n\r\n", .crt = &srv_crt};
+    FAILS(LOAM_ECERT, through(&p, "https://far.invalid/x", out, sizeof out, &e));
+    /* excepted hosts and loopback go directly: the proxy sees nothing */
+    p = (struct proxy){.reply = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nvia"};
+    if (!through(&p, "http://10.0.0.1:1/", out, sizeof out, &e)) /* nobody should be there; some sandboxes answer everything */
+        assert_string_not_equal(out, "via");
+    assert_int_equal(p.seen_text[0], 0);
+    char url[64];
+    snprintf(url, sizeof url, "http://127.0.0.1:%u/echo", server_port(server));
+    p = (struct proxy){.reply = "HTTP/1.1 500 no\r\n\r\n"};
+    OK(through(&p, url, out, sizeof out, &e));
+    assert_int_equal(p.seen_text[0], 0);
+    mbedtls_x509_crt_free(&far);
+    unlink(via_ca);
+}
+
 /* ---- WebSocket ---- */
 
 struct ws_server {
@@ -747,7 +866,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_bad_servers), cmocka_unit_test(test_urls),         cmocka_unit_test(test_cancel), cmocka_unit_test(test_server),
         cmocka_unit_test(test_backpressure), cmocka_unit_test(test_server_raw),  cmocka_unit_test(test_port_in_use), cmocka_unit_test(test_tls),
-        cmocka_unit_test(test_ws),          cmocka_unit_test(test_da_proxy),
+        cmocka_unit_test(test_proxy),       cmocka_unit_test(test_ws),          cmocka_unit_test(test_da_proxy),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -347,6 +347,46 @@ enum loam_status anchor_l1_block(struct l1_attributes *out, struct chain *l2, en
     return s;
 }
 
+enum loam_status anchor_data_fee(struct u256 *out, struct chain *l2, const void *raw, size_t n, uint64_t gas, struct err *err) {
+    const struct fork_times *f = &l2->cfg.rules.forks;
+    struct l1_attributes a;
+    struct account acc;
+    struct header tmp;
+    const struct header *h;
+    struct u256 fee, other, operator_fee;
+    enum loam_status s;
+    *out = U256_ZERO;
+    if (l2->cfg.rules.anvil || l2->cfg.rules.l1)
+        return LOAM_OK;
+    if ((s = chain_at(l2, &h, &tmp, NULL, err)) || (s = chain_account(l2, &acc, &l1_block_predeploy, h, err)))
+        return s;
+    if (!acc.exists)
+        return LOAM_OK;
+    uint64_t t = h->timestamp;
+    enum l1_form form;
+    enum l1_fee_rule rule;
+    bool unsure = false;
+    if (f->canyon != FORK_UNKNOWN) {
+        form = t >= f->jovian ? L1_JOVIAN : t >= f->isthmus ? L1_ISTHMUS : t >= f->ecotone ? L1_ECOTONE : L1_BEDROCK;
+        rule = t >= f->fjord ? L1_FEE_FJORD : t >= f->ecotone ? L1_FEE_ECOTONE : L1_FEE_REGOLITH;
+    } else {
+        form = h->fields >= 21 ? (h->extra_len == 17 ? L1_JOVIAN : L1_ISTHMUS) : h->fields == 20 ? L1_ECOTONE : L1_BEDROCK;
+        rule = h->fields >= 20 ? L1_FEE_FJORD : L1_FEE_REGOLITH;
+        unsure = h->fields == 20 && h->extra_len == 0; /* Ecotone, or Fjord or Granite */
+    }
+    if ((s = anchor_l1_block(&a, l2, form, h, err)) || (s = l1_fee(&fee, &a, rule, raw, n, err)) || (s = l1_operator_fee(&operator_fee, &a, gas, err)))
+        return s;
+    if (unsure) {
+        if ((s = l1_fee(&other, &a, L1_FEE_ECOTONE, raw, n, err)))
+            return s;
+        if (u256_cmp(other, fee) > 0)
+            fee = other;
+    }
+    if (u256_add(out, fee, operator_fee))
+        return err_set(err, LOAM_ERANGE, "L1 fee: overflow");
+    return LOAM_OK;
+}
+
 /* ---- service ---- */
 
 #define PERIOD_S 60

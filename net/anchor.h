@@ -64,6 +64,11 @@ enum loam_status anchor_origin(struct l1_attributes *out, struct chain *l2, cons
 /* L1 data fee values of an L2 block by proof of the L1Block predeploy's slots. */
 enum loam_status anchor_l1_block(struct l1_attributes *out, struct chain *l2, enum l1_form form, const struct header *at, struct err *err) LOAM_MUST_USE;
 
+/* What the L2 will take beside its own gas for the signed transaction raw[0..n): L1 data fee and, from Isthmus on, the operator fee for
+ * `gas`, at the head, by the rule of its fork, from proven slots. Where fork times are not known they are told from the head's
+ * form, and of two possible rules the dearer one counts. Zero on anvil and where there is no L1Block predeploy. */
+enum loam_status anchor_data_fee(struct u256 *out, struct chain *l2, const void *raw, size_t n, uint64_t gas, struct err *err) LOAM_MUST_USE;
+
 /* A service: follows L1 by its own RPCs and anchors the L2 every period. From the "l1" object of chains/ID.json:
  *   {urls: [RPC…], chain_id (1), agree (1), system_config | oracle | factory: address, final_s, period_s (60),
  *    signer (false): take the sequencer's key from the SystemConfig as well}

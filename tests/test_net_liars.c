@@ -1220,6 +1220,44 @@ static void test_anchor(void **state) {
     FAILS(LOAM_EORIGIN, anchor_origin(&at, k2.c, &h2, c1, &e)); /* no deposit in it */
     close_client(&k2);
 
+    /* the L1 fee of a transaction: by the chain's fork, from proven slots */
+    struct u256 fee, want, op;
+    uint8_t raw[500], w3[32] = {0}, w8[32] = {0};
+    memset(raw, 0xa5, sizeof raw);
+    for (size_t i = 0; i < sizeof raw; i += 3)
+        raw[i] = (uint8_t)(i * 7);
+    open_client(&k3, (const char *const[]){honest_url, NULL}, NULL);
+    OK(chain_sync(k3.c, &e));
+    OK(anchor_data_fee(&fee, k3.c, raw, sizeof raw, 21000, &e));
+    assert_true(u256_is_zero(fee)); /* no predeploy there */
+    close_client(&k3);
+    uv_mutex_lock(&lock);
+    put_be32(w3 + 16, 5227);   /* base fee scalar */
+    put_be32(w3 + 20, 1014213); /* blob base fee scalar */
+    put_be64(w8 + 24, 77);     /* operator fee constant */
+    put_be32(w8 + 20, 2000000);
+    h = slot_u64(1);
+    sim_set(&sim, &l1_block_predeploy, &h, u256_from(9000000000));
+    h = slot_u64(3);
+    sim_set(&sim, &l1_block_predeploy, &h, u256_from_be(w3));
+    h = slot_u64(7);
+    sim_set(&sim, &l1_block_predeploy, &h, u256_from(1500000));
+    h = slot_u64(8);
+    sim_set(&sim, &l1_block_predeploy, &h, u256_from_be(w8));
+    sim_mine(&sim, false);
+    uv_mutex_unlock(&lock);
+    open_client(&k3, (const char *const[]){honest_url, NULL}, NULL);
+    OK(chain_sync(k3.c, &e));
+    OK(anchor_data_fee(&fee, k3.c, raw, sizeof raw, 21000, &e));
+    at = (struct l1_attributes){.form = L1_ISTHMUS, .base_fee = u256_from(9000000000), .blob_base_fee = u256_from(1500000), .base_fee_scalar = 5227, .blob_base_fee_scalar = 1014213, .operator_fee_scalar = 2000000, .operator_fee_constant = 77};
+    OK(l1_fee(&want, &at, L1_FEE_FJORD, raw, sizeof raw, &e));
+    OK(l1_operator_fee(&op, &at, 21000, &e));
+    assert_int_equal(op.w[0], 42077);
+    u256_add(&want, want, op);
+    assert_int_equal(u256_cmp(fee, want), 0);
+    assert_false(u256_is_zero(fee));
+    close_client(&k3);
+
     /* the L2 shows another block than the one proposed: EANCHOR; one that names a false L1 block: EORIGIN */
     uv_mutex_lock(&lock);
     sim.l1_origin.hash.b[0] ^= 1;

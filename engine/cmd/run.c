@@ -248,7 +248,9 @@ static enum loam_status run(struct job *j, void *arg, struct err *err) {
     struct cmd_call *c = arg;
     c->job = j;
     c->job_id = job_id(j);
-    if (c->io && c->own_io && !c->detached)
+    if (c->io && c->own_io && c->detached)
+        control_call_detach(c->io, c->job_id); /* its record stands: it will be done */
+    else if (c->io && c->own_io)
         control_call_started(c->io, c->job_id, (c->line.cmd->flags & (CMD_LONG | CMD_DURABLE)) != 0);
     enum loam_status s = c->line.cmd->run(c, err);
     /* Nobody stands by a resumed job: what passes by itself (the chain's RPC is not up yet) is waited for. */
@@ -391,7 +393,7 @@ static void front_run(struct node *n, struct control_call *io) {
     line.json = line.json || json_is_true(json_object_get(p, "json"));
     line.yes = line.yes || json_is_true(json_object_get(p, "yes"));
     line.no_wait = line.no_wait || json_is_false(json_object_get(p, "wait"));
-    bool no_wait = line.no_wait, goes_on = line.cmd->flags & (CMD_LONG | CMD_DURABLE);
+    bool goes_on = line.cmd->flags & (CMD_LONG | CMD_DURABLE);
     json_t *record = cmd_record(words, count, cwd, line.yes);
     cmd_words_free(words, count);
     /* The job may end, and with it the call, before this goes on: hence the hold. */
@@ -406,8 +408,6 @@ static void front_run(struct node *n, struct control_call *io) {
         control_call_end(io, s, &e, NULL, 0, -1);
     } else {
         control_call_job(io, job, goes_on);
-        if (no_wait)
-            control_call_detach(io, job);
     }
     control_call_release(io);
 }

@@ -28,7 +28,7 @@ struct job {
     struct node *n;
     uint64_t id;
     char *title, flow[FLOW_MAX];
-    bool listed, durable;
+    bool listed, durable, fresh; /* fresh: with a number never used before */
     json_t *record;
     enum loam_status (*run)(struct job *j, void *arg, struct err *err);
     void (*end)(struct job *j, void *arg, enum loam_status s, const struct err *err);
@@ -47,7 +47,7 @@ struct job {
 };
 
 struct jobs {
-    uv_mutex_t lock;
+    uv_mutex_t lock, last_lock; /* last_lock: the file "last" */
     uv_cond_t cond;
     struct job *first;
     uint64_t next_listed, next_unlisted;
@@ -176,6 +176,7 @@ enum loam_status jobs_open(struct node *n, struct err *err) {
         return err_set(err, LOAM_ENOMEM, "no memory for jobs");
     n->jobs = js;
     uv_mutex_init(&js->lock);
+    uv_mutex_init(&js->last_lock);
     uv_cond_init(&js->cond);
     js->dir = node_path(n, "jobs");
     if (!js->dir)
@@ -246,6 +247,7 @@ void jobs_close(struct node *n) {
     }
     uv_cond_destroy(&js->cond);
     uv_mutex_destroy(&js->lock);
+    uv_mutex_destroy(&js->last_lock);
     mem_free(js->dir);
     mem_free(js);
     n->jobs = NULL;
@@ -343,12 +345,34 @@ static void publish(struct node *n) {
     topic_set(n, "jobs", list ? json_pack("{s:o}", "list", list) : NULL);
 }
 
+static enum loam_status record_begin(struct job *j, struct err *err) {
+    struct jobs *js = j->n->jobs;
+    enum loam_status s = LOAM_OK;
+    if (j->listed && j->fresh) {
+        uv_mutex_lock(&js->last_lock); /* so that an older number never overwrites a newer one */
+        uv_mutex_lock(&js->lock);
+        uint64_t last = js->next_listed - 1;
+        uv_mutex_unlock(&js->lock);
+        char text[32], *path = mem_printf("%s/last", js->dir);
+        int len = snprintf(text, sizeof text, "%llu\n", (unsigned long long)last);
+        s = path ? file_write(path, text, (size_t)len, 0600, err)
+                 : err_set(err, LOAM_ENOMEM, "no memory for a job");
+        mem_free(path);
+        uv_mutex_unlock(&js->last_lock);
+    }
+    return s || !j->durable ? s : record_write(j, "running", err);
+}
+
 static void thread_main(void *arg) {
     struct job *j = arg;
     struct node *n = j->n;
     struct jobs *js = n->jobs;
     struct err e = {LOAM_OK, ""};
-    enum loam_status s = j->run(j, j->arg, &e);
+    /* The disk is waited for here and not by whoever starts jobs, which may be the loop. Nothing is done, and
+     * nobody is told of the job, before its record stands. */
+    enum loam_status s = record_begin(j, &e);
+    if (!s)
+        s = j->run(j, j->arg, &e);
 
     uv_mutex_lock(&js->lock);
     bool halted = j->halted;
@@ -400,6 +424,7 @@ enum loam_status job_start(struct node *n, uint64_t *id, const struct job_def *d
     j->title = mem_strdup(def->title);
     j->listed = def->listed || def->durable;
     j->durable = def->durable;
+    j->fresh = def->id == 0;
     j->run = def->run;
     j->end = def->end;
     j->arg = def->arg;
@@ -450,15 +475,6 @@ enum loam_status job_start(struct node *n, uint64_t *id, const struct job_def *d
         js->threads++;
     }
     uv_mutex_unlock(&js->lock);
-    if (!s && j->listed && !def->id) {
-        char text[32], *path = mem_printf("%s/last", js->dir);
-        int len = snprintf(text, sizeof text, "%llu\n", (unsigned long long)j->id);
-        s = path ? file_write(path, text, (size_t)len, 0600, err)
-                 : err_set(err, LOAM_ENOMEM, "no memory for a job");
-        mem_free(path);
-    }
-    if (!s && j->durable)
-        s = record_write(j, "running", err);
     if (s) {
         uv_mutex_lock(&js->lock);
         if (j->id)
@@ -468,7 +484,7 @@ enum loam_status job_start(struct node *n, uint64_t *id, const struct job_def *d
         return s;
     }
     *id = j->id;
-    bool listed = j->listed, durable = j->durable;
+    bool listed = j->listed;
     uv_mutex_lock(&js->lock);
     j->next = js->first;
     js->first = j;
@@ -483,8 +499,6 @@ enum loam_status job_start(struct node *n, uint64_t *id, const struct job_def *d
     }
     uv_mutex_unlock(&js->lock);
     if (rc) {
-        if (durable)
-            record_remove(j);
         job_free(j);
         return err_set(err, LOAM_ENOMEM, "no thread for a job: %s", uv_strerror(rc));
     }

@@ -36,7 +36,8 @@ struct job_def {
     void *arg;
 };
 
-/* Any thread. *id gets the job's number (unique in the data folder). If it fails, end is not called and arg stays the
+/* Any thread; never waits for the disk: a durable job's record is written by its own thread, before run is called (if it
+ * cannot be written the job fails without running). *id gets the job's number (unique in the data folder). If it fails, end is not called and arg stays the
  * caller's. */
 enum loam_status job_start(struct node *n, uint64_t *id, const struct job_def *def, struct err *err) LOAM_MUST_USE;
 

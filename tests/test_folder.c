@@ -9,6 +9,7 @@
 #include "lm/nfc.h"
 #include "lm/philox.h"
 #include "lm/safetensors.h"
+#include "lm/template.h"
 
 #include <unistd.h>
 
@@ -124,6 +125,71 @@ static void test_nfc(void **st) {
         buf_clear(&b);
     }
     assert_true(nfc_quick("abc", 3) && !nfc_quick("e\xcc\x81", 3));
+}
+
+/* The first tokenizer with a family's special tokens added behind its own: enough for a template. */
+static struct lm_tokenizer *with_specials(const char *const names[4]) {
+    static const char key[] = "\"added_tokens\":[";
+    const char *text = js_get(doc.root->first, "tokenizer")->s, *list = strstr(text, key);
+    struct lm_tokenizer *t;
+    struct buf add = BUF_INIT(4096);
+    LOAM_ASSERT(list);
+    for (int i = 0; i < 4; i++)
+        OK(buf_printf(&add, &e, "{\"id\":%d,\"content\":\"%s\",\"special\":true},", 600 + i, names[i]));
+    char *s = mem_printf("%.*s%s%s%s", (int)(list - text), text, key, (char *)add.data, list + strlen(key));
+    OK(lm_tokenizer_json(&t, s, strlen(s), &e));
+    buf_clear(&add);
+    mem_free(s);
+    return t;
+}
+
+/* Written out by hand from the families' rules; the bos of this tokenizer is none. */
+static void test_families(void **st) {
+    (void)st;
+    static const char *const im[4] = {"<|im_start|>", "<|im_end|>", "<q>", "<w>"}, *const llama[4] = {"<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<w>"},
+                            *const gemma[4] = {"<start_of_turn>", "<end_of_turn>", "<q>", "<w>"};
+    static const struct {
+        const char *const *names;
+        const char *source, *name, *want;
+    } f[] = {
+        {im, "<|im_start|> <|im_end|> add_generation_prompt enable_thinking reasoning_content last_query_index", "qwen3",
+         "<|im_start|>user\n hi \n<|im_end|>\n<|im_start|>assistant\nyes<|im_end|>\n<|im_start|>user\nso?<|im_end|>\n<|im_start|>assistant\n"},
+        {im, "<|im_start|> <|im_end|> add_generation_prompt tool_call '<|im_start|>system\\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\\n'", "chatml",
+         "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\n<|im_start|>user\n hi \n<|im_end|>\n<|im_start|>assistant\nyes<|im_end|>\n"
+         "<|im_start|>user\nso?<|im_end|>\n<|im_start|>assistant\n"},
+        {llama, "<|start_header_id|> <|eot_id|> add_generation_prompt trim", "llama3",
+         "<|start_header_id|>user<|end_header_id|>\n\nhi<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\nyes<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nso?<|eot_id|>"
+         "<|start_header_id|>assistant<|end_header_id|>\n\n"},
+        {gemma, "<start_of_turn> <end_of_turn> add_generation_prompt trim model first_user_prefix", "gemma",
+         "<start_of_turn>user\nhi<end_of_turn>\n<start_of_turn>model\nyes<end_of_turn>\n<start_of_turn>user\nso?<end_of_turn>\n<start_of_turn>model\n"},
+    };
+    const struct lm_message m[3] = {{"user", " hi \n", 5}, {"assistant", "yes", 3}, {"user", "so?", 3}};
+    for (size_t i = 0; i < sizeof f / sizeof *f; i++) {
+        struct lm_tokenizer *t = with_specials(f[i].names);
+        struct lm_template *p;
+        struct lm_ids ids = {0};
+        struct buf b = BUF_INIT(1 << 16);
+        OK(lm_template_new(&p, f[i].source, strlen(f[i].source), t, &e));
+        assert_string_equal(lm_template_name(p), f[i].name);
+        OK(lm_template_render(&ids, p, m, 3, true, &e));
+        OK(lm_decode(&b, t, ids.ids, ids.n, true, &e));
+        assert_string_equal((char *)b.data, f[i].want);
+        uint8_t *mask = NULL;
+        ids.n = 0;
+        buf_reset(&b);
+        OK(lm_template_rows(&ids, &mask, p, m, 2, &e));
+        for (uint32_t k = 0; k < ids.n; k++)
+            if (mask[k])
+                OK(lm_decode(&b, t, &ids.ids[k], 1, true, &e));
+        assert_memory_equal(b.data, "yes<", 4); /* the answer, then its end */
+        mem_free(mask);
+        lm_ids_clear(&ids);
+        buf_clear(&b);
+        lm_template_free(p);
+        static const char dated[] = "<|start_header_id|> <|eot_id|> add_generation_prompt trim Cutting Knowledge Date: December 2023 strftime_now";
+        FAILS(LOAM_EUNSUPPORTED, lm_template_new(&p, dated, sizeof dated - 1, t, &e));
+        lm_tokenizer_free(t);
+    }
 }
 
 enum { L = 2, C = 32, H = 2, F = 64, V = 700 };
@@ -292,7 +358,7 @@ static void test_folder(void **st) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_tokenizers), cmocka_unit_test(test_refused), cmocka_unit_test(test_nfc),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_tokenizers), cmocka_unit_test(test_refused), cmocka_unit_test(test_nfc), cmocka_unit_test(test_families),
                                        cmocka_unit_test(test_folder)};
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -1,6 +1,7 @@
 #include "lm/template.h"
 #include "base/keccak.h"
 #include "base/mem.h"
+#include "base/text.h"
 
 #include <string.h>
 
@@ -10,15 +11,35 @@
  * (a default system message) are read out of the source. Rendering then gives runs of text between special tokens: each
  * run is tokenized as one text, as transformers does with the whole rendered string. */
 
-enum family { CHATML };
+enum family { CHATML, QWEN3, LLAMA3, GEMMA };
+
+static const struct family_text {
+    const char *name;
+    const char *start, *end;  /* special tokens around a turn */
+    const char *head;         /* special token behind the role, or NULL */
+    const char *gap, *tail;   /* text between header and content, and behind the end token */
+    const char *assistant;    /* what the template calls it */
+    bool trim;                /* contents are stripped of white space at both ends */
+    bool bos;                 /* the sequence begins with bos */
+    bool turns;               /* user and assistant must alternate, user first */
+} families[] = {
+    [CHATML] = {"chatml", "<|im_start|>", "<|im_end|>", NULL, "\n", "\n", "assistant", false, false, false},
+    [QWEN3] = {"qwen3", "<|im_start|>", "<|im_end|>", NULL, "\n", "\n", "assistant", false, false, false},
+    [LLAMA3] = {"llama3", "<|start_header_id|>", "<|eot_id|>", "<|end_header_id|>", "\n\n", "", "assistant", true, true, false},
+    [GEMMA] = {"gemma", "<start_of_turn>", "<end_of_turn>", NULL, "\n", "\n", "model", true, true, true},
+};
 
 struct lm_template {
     const struct lm_tokenizer *tok;
     enum family family;
-    char *system; /* default system message, put first where the messages have none; NULL: none */
-    uint32_t start, end;
+    char *system;     /* default system message, put first where the messages have none; NULL: none */
+    bool dated;       /* Llama 3.1: a system turn always stands first and begins with the two date lines */
+    bool no_system;   /* Gemma 2: refuses a system message */
+    uint32_t start, end, head;
     uint8_t hash[32];
 };
+
+#define DATES "Cutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\n"
 
 struct render {
     const struct lm_template *t;
@@ -68,27 +89,57 @@ static enum loam_status special(struct render *r, uint32_t id) {
     return s ? s : mark(r);
 }
 
-static enum loam_status chatml_open(struct render *r, const char *role) {
+static enum loam_status open_turn(struct render *r, const char *role) {
+    const struct family_text *f = &families[r->t->family];
     enum loam_status s = special(r, r->t->start);
     if (!s)
         s = put(r, role, strlen(role));
-    return s ? s : put(r, "\n", 1);
+    if (!s && f->head)
+        s = special(r, r->t->head);
+    return s ? s : put(r, f->gap, strlen(f->gap));
 }
 
-static enum loam_status chatml_turn(struct render *r, const char *role, const char *text, size_t n) {
-    bool answer = !strcmp(role, "assistant");
-    enum loam_status s = chatml_open(r, role);
+/* What Python's str.strip() takes. */
+static bool is_space(uint32_t c) {
+    return (c >= 9 && c <= 13) || (c >= 0x1c && c <= 0x20) || c == 0x85 || c == 0xa0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200a) || c == 0x2028 ||
+           c == 0x2029 || c == 0x202f || c == 0x205f || c == 0x3000;
+}
+
+static void strip(const char **text, size_t *n) {
+    uint32_t cp;
+    for (size_t len; *n && (len = utf8_decode(&cp, (const uint8_t *)*text, *n)) && is_space(cp);) {
+        *text += len;
+        *n -= len;
+    }
+    while (*n) {
+        size_t k = 1;
+        while (k < 4 && k < *n && ((*text)[*n - k] & 0xc0) == 0x80)
+            k++;
+        if (!utf8_decode(&cp, (const uint8_t *)*text + *n - k, k) || !is_space(cp))
+            break;
+        *n -= k;
+    }
+}
+
+/* One turn; `before` is text of the template in front of the content (never trained). */
+static enum loam_status turn(struct render *r, const char *role, const char *before, const char *text, size_t n, bool answer) {
+    const struct family_text *f = &families[r->t->family];
+    enum loam_status s = open_turn(r, role);
+    if (!s)
+        s = put(r, before, strlen(before));
+    if (f->trim)
+        strip(&text, &n);
     /* Training: the role's line must be cut from the answer, so that the mask has a clear edge. Where a tokenizer would join
      * the line's end with the answer's first bytes ("\n\n"), the answer is still rendered as transformers does and the token
      * over the edge is not trained. */
     if (!s && answer && r->mask) {
         size_t head_bytes = r->run.len;
         s = put(r, text, n);
-        uint32_t before = r->out->n;
+        uint32_t from = r->out->n;
         if (!s)
             s = flush(r);
         struct buf seen = BUF_INIT(LM_TEXT_MAX);
-        for (uint32_t i = before; i < r->out->n && !s; i++) {
+        for (uint32_t i = from; i < r->out->n && !s; i++) {
             (*r->mask)[i - r->first] = seen.len >= head_bytes;
             s = lm_decode(&seen, r->t->tok, &r->out->ids[i], 1, true, r->err);
         }
@@ -103,17 +154,63 @@ static enum loam_status chatml_turn(struct render *r, const char *role, const ch
         if (!s)
             s = special(r, r->t->end);
     }
-    return s ? s : put(r, "\n", 1);
+    return s ? s : put(r, f->tail, strlen(f->tail));
 }
 
-static enum loam_status chatml(struct render *r, const struct lm_message *m, size_t n, bool open) {
+static bool has(const char *s, size_t n, const char *what);
+
+static enum loam_status body(struct render *r, const struct lm_message *m, size_t n, bool open) {
+    const struct lm_template *t = r->t;
+    const struct family_text *f = &families[t->family];
+    bool system = !strcmp(m[0].role, "system");
+    size_t i = 0, last_user = 0;
     enum loam_status s = LOAM_OK;
-    if (r->t->system && n && strcmp(m[0].role, "system"))
-        s = chatml_turn(r, "system", r->t->system, strlen(r->t->system));
-    for (size_t i = 0; i < n && !s; i++)
-        s = chatml_turn(r, m[i].role, m[i].text, m[i].n);
+    struct buf first = BUF_INIT(LM_TEXT_MAX + 4096); /* what stands in front of the first user's text */
+    if (f->bos && lm_token_bos(t->tok) != LM_NO_TOKEN)
+        s = special(r, lm_token_bos(t->tok));
+    for (size_t k = 0; k < n; k++)
+        if (!strcmp(m[k].role, "user"))
+            last_user = k;
+    if (t->family == GEMMA && system) {
+        if (t->no_system)
+            s = err_set(r->err, LOAM_EINVAL, "this model's template takes no system message");
+        if (!s)
+            s = buf_add(&first, m[0].text, m[0].n, r->err);
+        if (!s)
+            s = buf_str(&first, "\n\n", r->err);
+        i = 1;
+    } else if (t->dated) {
+        s = turn(r, "system", DATES, system ? m[0].text : "", system ? m[0].n : 0, false);
+        i = system;
+    } else if (!s && t->system && !system) {
+        s = turn(r, "system", "", t->system, strlen(t->system), false);
+    }
+    for (size_t k = 0; i < n && !s; i++, k++) {
+        bool answer = !strcmp(m[i].role, "assistant");
+        const char *text = m[i].text, *before = "";
+        size_t len = m[i].n;
+        if (f->turns && (answer != (k % 2 == 1) || !strcmp(m[i].role, "system"))) {
+            s = err_set(r->err, LOAM_EINVAL, "message %zu: this model's template wants user and assistant by turns", i + 1);
+            break;
+        }
+        if (t->family == QWEN3 && answer && has(text, len, "</think>"))
+            s = err_set(r->err, LOAM_EUNSUPPORTED, "message %zu: an answer with its reasoning inside is not rendered here; give the answer alone", i + 1);
+        /* Qwen 3: the answer that ends the conversation carries an empty thought. */
+        if (!s && t->family == QWEN3 && answer && i > last_user && i + 1 == n) {
+            before = "<think>\n\n</think>\n\n";
+            while (len && *text == '\n') {
+                text++;
+                len--;
+            }
+        }
+        if (!s && k == 0 && first.len)
+            before = (const char *)first.data;
+        if (!s)
+            s = turn(r, answer ? f->assistant : m[i].role, before, text, len, answer);
+    }
+    buf_clear(&first);
     if (!s && open)
-        s = chatml_open(r, "assistant");
+        s = open_turn(r, f->assistant);
     return s ? s : flush(r);
 }
 
@@ -130,7 +227,7 @@ static enum loam_status render(struct lm_ids *out, uint8_t **mask, const struct 
         return err_set(err, LOAM_EINVAL, "no messages");
     struct render r = {.t = t, .out = out, .mask = mask, .first = out->n, .err = err};
     buf_init(&r.run, LM_TEXT_MAX + 4096);
-    enum loam_status s = chatml(&r, m, n, open);
+    enum loam_status s = body(&r, m, n, open);
     buf_clear(&r.run);
     if (s)
         out->n = r.first;
@@ -153,6 +250,10 @@ static const char *find(const char *s, size_t n, const char *what) {
         if (!memcmp(s + i, what, w))
             return s + i;
     return NULL;
+}
+
+static bool has(const char *s, size_t n, const char *what) {
+    return find(s, n, what) != NULL;
 }
 
 /* The default system message of a ChatML source: the text between "<|im_start|>system\n" and "<|im_end|>" inside the branch
@@ -185,26 +286,59 @@ static enum loam_status chatml_system(char **out, const char *s, size_t n, struc
     return *out ? LOAM_OK : err_set(err, LOAM_ENOMEM, "no memory for a template");
 }
 
+#define QWEN25_SYSTEM "You are Qwen, created by Alibaba Cloud. You are a helpful assistant."
+
+/* Which family the source is of; what differs inside it goes into t. */
+static enum loam_status recognise(struct lm_template *t, const char *s, size_t n, struct err *err) {
+    bool chatml = has(s, n, "<|im_start|>") && has(s, n, "<|im_end|>") && has(s, n, "add_generation_prompt");
+    if (chatml && has(s, n, "enable_thinking") && has(s, n, "reasoning_content") && has(s, n, "last_query_index")) {
+        t->family = QWEN3;
+        return LOAM_OK;
+    }
+    if (chatml && has(s, n, "tool_call") && has(s, n, "'<|im_start|>system\\n" QWEN25_SYSTEM "<|im_end|>\\n'")) {
+        t->family = CHATML;
+        t->system = mem_strdup(QWEN25_SYSTEM);
+        return t->system ? LOAM_OK : err_set(err, LOAM_ENOMEM, "no memory for a template");
+    }
+    if (chatml && has(s, n, "message['content']") && has(s, n, "message['role']") && !has(s, n, "tools") && !has(s, n, "strftime")) {
+        t->family = CHATML;
+        return chatml_system(&t->system, s, n, err);
+    }
+    if (has(s, n, "<|start_header_id|>") && has(s, n, "<|eot_id|>") && has(s, n, "add_generation_prompt") && has(s, n, "trim")) {
+        t->family = LLAMA3;
+        t->dated = has(s, n, "Cutting Knowledge Date: December 2023");
+        if (has(s, n, "strftime_now"))
+            return err_set(err, LOAM_EUNSUPPORTED, "the chat template writes today's date into the prompt, so that an answer could not be computed again; "
+                                                   "give the model a template with a fixed date");
+        if (!t->dated || has(s, n, "26 Jul 2024"))
+            return LOAM_OK;
+    }
+    if (has(s, n, "<start_of_turn>") && has(s, n, "<end_of_turn>") && has(s, n, "add_generation_prompt") && has(s, n, "trim") && has(s, n, "model")) {
+        t->family = GEMMA;
+        t->no_system = has(s, n, "System role not supported");
+        if (t->no_system || has(s, n, "first_user_prefix"))
+            return LOAM_OK;
+    }
+    return err_set(err, LOAM_EUNSUPPORTED, "the chat template is not known (ChatML, Qwen 2.5 and 3, Llama 3 and 3.1, Gemma 2 and 3 are); use a model whose "
+                                           "file has a known template, or plain prompts");
+}
+
 enum loam_status lm_template_new(struct lm_template **out, const char *source, size_t n, const struct lm_tokenizer *tok,
                                  struct err *err) {
     *out = NULL;
-    bool known = find(source, n, "<|im_start|>") && find(source, n, "<|im_end|>") && find(source, n, "add_generation_prompt") &&
-                 find(source, n, "message['content']") && find(source, n, "message['role']");
-    if (!known || find(source, n, "tools") || find(source, n, "strftime"))
-        return err_set(err, LOAM_EUNSUPPORTED, "the chat template is not known (ChatML is); use a model whose file has a known "
-                                               "template, or plain prompts");
     struct lm_template *t = mem_zalloc(sizeof *t);
     if (!t)
         return err_set(err, LOAM_ENOMEM, "no memory for a template");
     t->tok = tok;
-    t->family = CHATML;
-    t->start = lm_token_find(tok, "<|im_start|>");
-    t->end = lm_token_find(tok, "<|im_end|>");
-    enum loam_status s = LOAM_OK;
-    if (t->start == LM_NO_TOKEN || t->end == LM_NO_TOKEN)
-        s = err_set(err, LOAM_EUNSUPPORTED, "the chat template is ChatML but the vocabulary has no <|im_start|> and <|im_end|>");
-    if (!s)
-        s = chatml_system(&t->system, source, n, err);
+    enum loam_status s = recognise(t, source, n, err);
+    if (!s) {
+        const struct family_text *f = &families[t->family];
+        t->start = lm_token_find(tok, f->start);
+        t->end = lm_token_find(tok, f->end);
+        t->head = f->head ? lm_token_find(tok, f->head) : t->start;
+        if (t->start == LM_NO_TOKEN || t->end == LM_NO_TOKEN || t->head == LM_NO_TOKEN)
+            s = err_set(err, LOAM_EUNSUPPORTED, "the chat template is %s but the vocabulary has no %s and %s", f->name, f->start, f->end);
+    }
     if (s) {
         lm_template_free(t);
         return s;
@@ -222,8 +356,7 @@ void lm_template_free(struct lm_template *t) {
 }
 
 const char *lm_template_name(const struct lm_template *t) {
-    (void)t;
-    return "chatml";
+    return families[t->family].name;
 }
 
 void lm_template_hash(uint8_t out[32], const struct lm_template *t) {

@@ -274,12 +274,50 @@ static bool half_finite(uint16_t h) {
     return (h & 0x7c00) != 0x7c00;
 }
 
+static uint32_t word_at(const uint8_t *p) {
+    uint32_t v;
+    memcpy(&v, p, 4);
+    return v;
+}
+
+/* The formats that real files are full of, a row's block by whole words (packing is most of a model's start-up). d, m and
+ * codes point at this row's place in the packed block. Returns false where a scale is not finite. */
+static bool pack_words(uint8_t *d, uint8_t *m, uint8_t *codes, uint32_t type, const uint8_t *p) {
+    memcpy(d, p, 2);
+    bool good = half_finite(get16(p));
+    p += 2;
+    if (type == GPU_Q8_0) {
+        for (int g = 0; g < 8; g++)
+            memcpy(codes + 64 * g, p + 4 * g, 4);
+        return good;
+    }
+    if (type == GPU_Q4_1) {
+        memcpy(m, p, 2);
+        good &= half_finite(get16(p));
+        p += 2;
+    }
+    for (int j = 0; j < 4; j++) { /* low nibbles are k 0..15, high ones 16..31 */
+        uint32_t a = word_at(p + 8 * (j & 1)), b = word_at(p + 8 * (j & 1) + 4);
+        uint32_t v = j < 2 ? (a & 0x0f0f0f0fu) | (b & 0x0f0f0f0fu) << 4 : (a >> 4 & 0x0f0f0f0fu) | (b & 0xf0f0f0f0u);
+        memcpy(codes + 64 * j, &v, 4);
+    }
+    return good;
+}
+
 enum loam_status gpu_pack(void *packed, uint32_t type, size_t n, size_t k, const void *src, struct err *err) {
     const struct pack_layout *l = pack_layout(type);
     size_t total = gpu_pack_bytes(type, n, k), row_bytes = gpu_row_bytes(type, k);
     if (!total)
         return err_set(err, LOAM_EINVAL, "a matrix of %zu x %zu cannot have type %u", n, k, type);
-    memset(packed, 0, total);
+    if (l->code == PACK_PLAIN || gpu_type_elems(type) != 32 || type == GPU_Q5_0 || type == GPU_Q5_1) {
+        memset(packed, 0, total);
+    } else { /* all else is written below */
+        size_t group = pack_group_bytes(l, k), used = k / 32 * l->scale_bytes;
+        for (size_t g = 0; g < n / 16; g++)
+            memset((uint8_t *)packed + g * group + used, 0, pack_scales_bytes(l, k) - used);
+        if (n % 16)
+            memset((uint8_t *)packed + n / 16 * group, 0, group);
+    }
     for (size_t row = 0; row < n; row++) {
         const uint8_t *s = (const uint8_t *)src + row * row_bytes;
         uint8_t *g = (uint8_t *)packed + row / 16 * pack_group_bytes(l, k);
@@ -295,6 +333,15 @@ enum loam_status gpu_pack(void *packed, uint32_t type, size_t n, size_t k, const
             continue;
         }
         uint8_t *codes = g + pack_scales_bytes(l, k);
+        if (type == GPU_Q4_0 || type == GPU_Q4_1 || type == GPU_Q8_0) {
+            const size_t block = gpu_type_bytes(type);
+            for (size_t b = 0; b < k / 32; b++) {
+                uint8_t *sc = g + b * l->scale_bytes + 2 * lane;
+                if (!pack_words(sc, sc + 32, codes + b * l->code_bytes + 4 * lane, type, s + b * block))
+                    return err_set(err, LOAM_ENONFINITE, "row %zu, block %zu has a scale that is not finite", row, b);
+            }
+            continue;
+        }
         for (size_t b = 0; b < k / 32; b++) {
             struct raw32 r;
             raw_get(&r, type, s, b);

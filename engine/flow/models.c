@@ -21,6 +21,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/banned.h"
@@ -232,10 +233,21 @@ static bool plain_name(const char *name, size_t n) {
     return true;
 }
 
-/* DATA/models/NAME.gguf into a fresh string. */
+/* DATA/models/NAME.gguf, or the folder DATA/models/NAME where that holds a model and the file is not there; a fresh string. */
 static char *file_of(struct node *n, const char *name) {
     char *rel = mem_printf("models/%s.gguf", name), *path = rel ? node_path(n, rel) : NULL;
     mem_free(rel);
+    if (path && file_exists(path))
+        return path;
+    char *inner = mem_printf("models/%s/config.json", name), *config = inner ? node_path(n, inner) : NULL;
+    if (config && file_exists(config)) {
+        mem_free(path);
+        config[strlen(config) - strlen("/config.json")] = 0;
+        path = config;
+        config = NULL;
+    }
+    mem_free(inner);
+    mem_free(config);
     return path;
 }
 
@@ -251,8 +263,14 @@ static void bases_of(struct node *n, struct names *out) {
     out->n = 0;
     for (struct dirent *e; d && (e = readdir(d)) && out->n < 64;) {
         size_t len = strlen(e->d_name);
-        if (len > 5 && !strcmp(e->d_name + len - 5, ".gguf") && plain_name(e->d_name, len - 5))
+        if (len > 5 && !strcmp(e->d_name + len - 5, ".gguf") && plain_name(e->d_name, len - 5)) {
             snprintf(out->name[out->n++], FLOW_MODEL_NAME_MAX, "%.*s", (int)(len - 5), e->d_name);
+        } else if (plain_name(e->d_name, len)) {
+            char *config = mem_printf("%s/%s/config.json", dir, e->d_name);
+            if (config && file_exists(config))
+                snprintf(out->name[out->n++], FLOW_MODEL_NAME_MAX, "%s", e->d_name);
+            mem_free(config);
+        }
     }
     if (d)
         closedir(d);
@@ -653,7 +671,11 @@ static json_t *base_json(struct node *n, const char *name) {
     struct err e;
     char *path = file_of(n, name);
     json_t *o = json_pack("{s:s s:s s:b}", "name", name, "kind", "base", "served", false);
-    if (o && path && !gguf_open(&g, path, &e)) {
+    struct stat st;
+    if (o && path && !stat(path, &st) && S_ISDIR(st.st_mode)) {
+        json_object_set_new(o, "file", json_string(path));
+        json_object_set_new(o, "quant", json_string("safetensors"));
+    } else if (o && path && !gguf_open(&g, path, &e)) {
         uint64_t params = 0, bytes = 0, by_type[64] = {0}, most = 0;
         uint32_t type = 0;
         for (uint64_t i = 0; i < g.n_tensors; i++) {
@@ -722,6 +744,9 @@ enum loam_status flow_model_add(struct node *n, const char *path, const char *na
     enum loam_status s = to && dir ? LOAM_OK : err_set(err, LOAM_ENOMEM, "no memory for a path");
     if (!s && (rec || file_exists(to)))
         s = err_set(err, LOAM_EEXIST, "there is a model %s already", name);
+    struct stat st;
+    if (!s && !stat(path, &st) && S_ISDIR(st.st_mode))
+        s = err_set(err, LOAM_EINVAL, "%s is a folder: put it, or a link to it, into %s yourself", path, dir);
     if (!s)
         s = lm_model_open(&m, path, err);
     lm_model_free(m);

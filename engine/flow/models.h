@@ -1,6 +1,6 @@
 /* The models of a node: files in DATA/models and adapters recorded by train, opened once and shared by whoever computes.
  *
- * A name is "BASE" (DATA/models/BASE.gguf), "ADAPTER" (a MODEL record, see flow.h) or "BASE+ADAPTER". Thread-safe; calls
+ * A name is "BASE" (DATA/models/BASE.gguf, or a folder DATA/models/BASE with config.json, tokenizer.json and safetensors), "ADAPTER" (a MODEL record, see flow.h) or "BASE+ADAPTER". Thread-safe; calls
  * that open files are for job threads. */
 #ifndef LOAM_FLOW_MODELS_H
 #define LOAM_FLOW_MODELS_H

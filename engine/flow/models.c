@@ -403,8 +403,14 @@ static enum loam_status resolve(struct flow_models *s, struct flow_model *m, con
         m->base = m->in_base->m;
     if (!st && adapter_path)
         st = adapter_get(s, &m->in_adapter, adapter_path, m->adapter_hash, err);
-    if (!st && adapter_path)
+    if (!st && adapter_path) {
+        /* An adapter on another base answers nonsense and says nothing of it. */
+        struct lm_hashes h;
         m->adapter = m->in_adapter->a;
+        st = lm_model_hashes(&h, m->base, err);
+        if (!st && memcmp(h.base, m->adapter->base_hash, 32))
+            st = err_set(err, LOAM_EHASH, "adapter %s was trained on another base than the file %s holds", adapter, path);
+    }
     snprintf(m->base_name, sizeof m->base_name, "%s", base);
     snprintf(m->adapter_name, sizeof m->adapter_name, "%s", adapter);
     snprintf(m->name, sizeof m->name, "%s", adapter[0] ? adapter : base);

@@ -94,7 +94,10 @@ static void man(void) {
         {"--no-color", "console without colours; also NO_COLOR"},
         {"--ascii", "console drawn with ASCII"},
         {"--cast FILE", "record the console as an asciicast"},
-        {"--pane NAME", "the console's first pane"}};
+        {"--pane NAME", "the console's first pane"},
+        {"--theme NAME", "the console's colours: auto, dark, light, mono"},
+        {"--plot KIND", "how the console draws curves: block, braille, ascii"},
+        {"--mouse", "the console uses the mouse (breaks select and copy)"}};
     for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) {
         fputs(".TP\n.B ", stdout);
         roff(flags[i][0]);
@@ -190,7 +193,7 @@ static void bash(void) {
           "    local i=1\n"
           "    while [ $i -lt $COMP_CWORD ]; do\n"
           "        w=${COMP_WORDS[i]}\n"
-          "        case $w in --data|--password-file|--set|--cast|--pane) i=$((i+1)) ;; -*) ;; *) "
+          "        case $w in --data|--password-file|--set|--cast|--pane|--theme|--plot) i=$((i+1)) ;; -*) ;; *) "
           "words+=(\"$w\") ;; esac\n"
           "        i=$((i+1))\n"
           "    done\n"
@@ -248,7 +251,7 @@ static void bash(void) {
         if (!i || strcmp(cmd_table[i - 1]->noun, cmd_table[i]->noun) != 0)
             printf("%s ", cmd_table[i]->noun);
     fputs("--data --json --yes --no-wait --no-start --password-file --set --inside --plain --readonly "
-          "--no-color --ascii --cast --pane\" -- \"$cur\")) ;;\n"
+          "--no-color --ascii --cast --pane --theme --plot --mouse\" -- \"$cur\")) ;;\n"
           "    esac\n}\ncomplete -F _loam loam\n",
           stdout);
 }

@@ -46,7 +46,8 @@ static const char usage[] =
     "  loam --inside        node and console in one process\n"
     "options before or after the words:\n"
     "  --data DIR  --json  --yes  --no-wait  --no-start  --password-file FILE  --set NAME=VALUE (node)\n"
-    "  console: --plain  --readonly  --no-color  --ascii  --cast FILE  --pane NAME\n";
+    "  console: --plain  --readonly  --no-color  --ascii  --cast FILE  --pane NAME\n"
+                            "           --theme NAME  --plot KIND  --mouse\n";
 
 static int bad_use(const char *what, const char *word) {
     fprintf(stderr, "loam: %s %s\n%s", what, word, usage);
@@ -244,7 +245,7 @@ int main(int argc, char **argv) {
     for (int i = 1; i < argc; i++) {
         char *w = argv[i];
         static const char *const with_value[] = {"--data", "--password-file", "--set",
-                                                 "--cast", "--pane",          NULL};
+                                                 "--cast", "--pane",          "--theme", "--plot", NULL};
         int k = 0;
         if (strcmp(w, "--") == 0)
             rest = true;
@@ -266,6 +267,10 @@ int main(int argc, char **argv) {
                 f.tui.cast = v;
             else if (k == 4)
                 f.tui.pane = v;
+            else if (k == 5)
+                f.tui.theme = v;
+            else if (k == 6)
+                f.tui.plot = v;
         } else if (strcmp(w, "--json") == 0) {
             f.client.json = true;
         } else if (strcmp(w, "--yes") == 0) {
@@ -284,6 +289,8 @@ int main(int argc, char **argv) {
             f.tui.readonly = true;
         } else if (strcmp(w, "--no-color") == 0) {
             f.tui.no_color = true;
+        } else if (strcmp(w, "--mouse") == 0) {
+            f.tui.mouse = true;
         } else if (strcmp(w, "--ascii") == 0) {
             f.tui.ascii = true;
         } else if (strcmp(w, "--help") == 0 && n == 0) {

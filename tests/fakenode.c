@@ -198,7 +198,7 @@ static void result(struct fake_client *c, json_int_t id, json_t *r) {
 }
 
 static void topic_to(struct fake_client *c, const char *name, json_t *v) {
-    notify(c, "topic", json_pack("{s:s, s:i, s:o}", "name", name, "seq", 1, "value", v));
+    notify(c, "topic", json_pack("{s:s, s:i, s:o}", "name", name, "seq", ++c->seq[!strcmp(name, "log") ? 0 : !strcmp(name, "ask") ? 1 : !strcmp(name, "heads") ? 2 : 3], "value", v));
 }
 
 void fake_topic(struct fake *f, const char *name, json_t *v) {

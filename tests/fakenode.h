@@ -16,6 +16,7 @@ struct fake_client {
     char *in;
     size_t n, cap;
     bool hello, subscribed;
+    int seq[4]; /* log, ask, heads, the rest */
 };
 
 struct fake {

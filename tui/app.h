@@ -123,6 +123,7 @@ struct tui {
     json_t *topic[TOPICS];
     json_t *hello;        /* answer to hello */
     json_t *table;        /* command table */
+    int64_t stream_seq[3]; /* newest number taken of log, ask, heads */
     json_t *heads;        /* the newest HEADS_KEPT, newest first */
     json_t *methods;      /* Attribution: [{rank, NAME: "row score", …}], from the topic's methods */
     struct log_line log[LOG_KEPT];

@@ -39,6 +39,10 @@ void ask_on_event(struct tui *t, const json_t *e) {
     char id[80];
     const char *ev = jstr(e, "event");
     struct turn *n = turn_find(t, jtext(e, "ask", id, sizeof id), true);
+    if (!strcmp(ev, "start") && (n->ended || n->text.len)) { /* a node that was started again counts from one again */
+        n->id[0] = 0;
+        n = turn_find(t, id, true);
+    }
     if (!strcmp(ev, "start")) {
         mem_free(n->prompt);
         n->prompt = mem_strdup(jstr(e, "prompt"));

@@ -275,6 +275,8 @@ static void on_hello(void *arg, uint64_t id, const json_t *result, const json_t 
         tui_end(t, LOAM_EVERSION, s);
         return;
     }
+    if (jint(t->hello, "pid", 0) != jint(result, "pid", -1)) /* another node, that counts from one again */
+        memset(t->stream_seq, 0, sizeof t->stream_seq);
     json_decref(t->hello);
     t->hello = json_incref((json_t *)(uintptr_t)result);
     if (t->first_hello)
@@ -324,6 +326,14 @@ static void on_topic(struct tui *t, const json_t *p) {
         }
     if (!json_is_object(v))
         return;
+    /* streams are numbered: what came before (a link that was down brings the newest ones again) is not taken twice */
+    int stream = !strcmp(name, "log") ? 0 : !strcmp(name, "ask") ? 1 : 2;
+    int64_t seq = jint(p, "seq", 0), last = t->stream_seq[stream];
+    if (seq && seq <= last)
+        return;
+    if (seq && last && seq > last + 1 && stream == 0)
+        log_local(t, "warn", "(some lines were left out: this console was too slow)");
+    t->stream_seq[stream] = seq;
     if (!strcmp(name, "log")) {
         log_add(t, v);
         if (t->plain && (!strcmp(jstr(v, "level"), "error") || !strcmp(jstr(v, "level"), "warn")))

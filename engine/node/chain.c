@@ -206,6 +206,7 @@ json_t *node_chain_peers(struct node *n) {
 static void publish(struct chain_service *c) {
     struct node *n = c->n;
     json_t *v = json_object(), *contracts = json_object(), *peers = json_array(), *heads = json_array();
+    uv_mutex_lock(&n->p->publish);
     uv_mutex_lock(&c->lock);
     json_object_set_new(v, "configured", json_boolean(c->file != NULL));
     if (c->file) {
@@ -260,6 +261,7 @@ static void publish(struct chain_service *c) {
     json_object_set_new(v, "peers", peers);
     json_object_set_new(v, "contracts", contracts);
     topic_update(n, "chain", v); /* the outbox keeps "pending" there */
+    uv_mutex_unlock(&n->p->publish);
 }
 
 /* ---- the light client's events, on its thread ---- */

@@ -341,8 +341,10 @@ json_t *job_record(struct node *n, uint64_t id) {
 }
 
 static void publish(struct node *n) {
+    uv_mutex_lock(&n->p->publish);
     json_t *list = job_list(n);
     topic_set(n, "jobs", list ? json_pack("{s:o}", "list", list) : NULL);
+    uv_mutex_unlock(&n->p->publish);
 }
 
 static enum loam_status record_begin(struct job *j, struct err *err) {

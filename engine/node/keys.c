@@ -59,8 +59,10 @@ static enum loam_status refuse_published(struct node *n, const struct addr20 *a,
 }
 
 static void publish(struct node *n) {
+    uv_mutex_lock(&n->p->publish);
     json_t *list = keys_list(n);
     topic_set(n, "keys", list ? json_pack("{s:o}", "list", list) : NULL);
+    uv_mutex_unlock(&n->p->publish);
 }
 
 enum loam_status keys_open(struct node *n, struct err *err) {

@@ -518,6 +518,7 @@ enum loam_status node_open(struct node **out, const struct node_config *cfg, str
     n->p->last = &n->p->first;
     n->p->lock_fd = -1;
     uv_mutex_init(&n->p->lock);
+    uv_mutex_init(&n->p->publish);
     uv_cond_init(&n->p->cond);
     n->started_by_console = cfg->started_by_console;
     n->started_ms = clock_unix_ms();
@@ -623,6 +624,7 @@ void node_close(struct node *n) {
     options_free(n->opt);
     uv_cond_destroy(&p->cond);
     uv_mutex_destroy(&p->lock);
+    uv_mutex_destroy(&p->publish);
     if (p->lock_fd >= 0)
         close(
             p->lock_fd); /* lets the lock go; the file stays, so that no two processes lock different files */

@@ -297,12 +297,14 @@ static void publish(struct node *n) {
     struct outbox *o = n->outbox;
     json_t *list = json_array(), *e;
     const char *key;
+    uv_mutex_lock(&n->p->publish);
     uv_mutex_lock(&o->open_lock);
     json_object_foreach(o->open, key, e) {
         json_array_append_new(list, json_deep_copy(e));
     }
     uv_mutex_unlock(&o->open_lock);
     topic_update(n, "chain", json_pack("{s:o}", "pending", list));
+    uv_mutex_unlock(&n->p->publish);
 }
 
 size_t outbox_pending(struct node *n) {

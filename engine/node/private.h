@@ -23,6 +23,8 @@ struct node_private {
     uv_loop_t loop;
     uv_mutex_t lock; /* guards posts, ended, holds */
     uv_cond_t cond;
+    uv_mutex_t publish; /* held while somebody reads what it publishes and sets its topic: else an older list
+                           could follow a newer one */
     struct post *first, **last;
     bool ended;             /* the loop takes no more posts */
     int holds;

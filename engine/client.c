@@ -36,6 +36,7 @@ struct session {
     json_int_t next_id;
     uint64_t job; /* of the command under way, 0 not known */
     bool goes_on; /* it goes on when we leave */
+    bool enough;    /* whoever reads our output has gone */
     bool bar;     /* a progress line stands on the terminal */
     bool tty;     /* questions can be answered here */
 };
@@ -253,7 +254,8 @@ static void show_out(struct session *c, const json_t *p) {
     bar_clear(c);
     FILE *f = stream && strcmp(stream, "stderr") == 0 ? stderr : stdout;
     fputs(text, f); /* the node has cleaned it */
-    fflush(f);
+    if (fflush(f) != 0 && errno == EPIPE && f == stdout)
+        c->enough = true;
 }
 
 static void show_progress(struct session *c, const json_t *p) {
@@ -481,7 +483,7 @@ static int run(struct session *c, json_t *params) {
     }
     json_decref(r);
     if (fflush(stdout) != 0 || ferror(stdout)) {
-        if (errno == EPIPE) /* whoever read has seen enough */
+        if (errno == EPIPE || c->enough) /* whoever read has seen enough */
             return x ? x : status_exit(LOAM_EIO);
         fprintf(stderr, "loam: standard output cannot be written\n");
         return x ? x : status_exit(LOAM_EIO);

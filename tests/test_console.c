@@ -434,6 +434,17 @@ static void real_node(void **state) {
     vt_wait(&v, "data folder  yes");
     vt_keys(&v, "\003:form wallet\r");
     vt_wait(&v, "= :key new");
+    static const char *const form[][2] = {{"account", "account register"}, {"datanet", "datanet create"}, {"contribute", "contribute"},
+                                          {"model", "model add"},          {"train", "train"},            {"publish", "adapter export"},
+                                          {"serve", "set api.listen"},     {"validator", "validator stake"}};
+    for (size_t i = 0; i < sizeof form / sizeof *form; i++) { /* every form's command is one of the node's */
+        snprintf(cmd, sizeof cmd, "\003:form %s\r", form[i][0]);
+        vt_keys(&v, cmd);
+        snprintf(cmd, sizeof cmd, "= :%s", form[i][1]);
+        vt_wait(&v, cmd);
+        if (vt_find(&v, "does not know") >= 0)
+            fail_msg("the form %s has no command", form[i][0]);
+    }
     vt_keys(&v, "\003:nonsense\r");
     vt_wait(&v, "^^^^^^^^");
     vt_keys(&v, "\003:chain sta\t");

@@ -78,7 +78,7 @@ static bool act(struct tui *t, enum action a) {
     char cmd[256];
     if (a == ACT_CLAIM) {
         const char *key = l == &lists[0] ? jstr(r, "key") : "";
-        snprintf(cmd, sizeof cmd, *key ? "claim --as %s" : "claim", key);
+        snprintf(cmd, sizeof cmd, *key ? "claim %s" : "claim", key);
         prompt_open(t, cmd);
         return true;
     }

@@ -12,6 +12,10 @@
 
 #include "base/banned.h"
 
+/* A revert's message may carry the raw bytes of a custom error, zeros among them (anvil does): the reply is still a reply. Texts
+ * are read as C strings and end there. */
+#define RPC_JSON (JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL)
+
 #define REST_FIRST_MS 250
 #define REST_MAX_MS 60000
 #define HOUR_US 3600000000ull
@@ -212,7 +216,7 @@ static enum loam_status read_answer(json_t **result, const struct http_response 
     *result = NULL;
     if (!resp->body.len)
         return good ? err_set(err, LOAM_EEMPTY, "%s: an empty answer", method) : http_check(resp, err);
-    json_t *m = json_loadb((const char *)resp->body.data, resp->body.len, JSON_REJECT_DUPLICATES, &je);
+    json_t *m = json_loadb((const char *)resp->body.data, resp->body.len, RPC_JSON, &je);
     if (!m)
         return good ? err_set(err, LOAM_EJSON, "%s: %s", method, text_clean_cut(cut, sizeof cut, je.text, strlen(je.text))) : http_check(resp, err);
     enum loam_status s = LOAM_OK;
@@ -311,7 +315,7 @@ static enum loam_status read_batch(json_t **results, const struct http_response 
         return http_check(resp, err);
     if (!resp->body.len)
         return err_set(err, LOAM_EEMPTY, "%s: an empty answer", method);
-    json_t *m = json_loadb((const char *)resp->body.data, resp->body.len, JSON_REJECT_DUPLICATES, &je);
+    json_t *m = json_loadb((const char *)resp->body.data, resp->body.len, RPC_JSON, &je);
     enum loam_status s = LOAM_OK;
     if (!m)
         return err_set(err, LOAM_EJSON, "%s: %s", method, text_clean_cut(cut, sizeof cut, je.text, strlen(je.text)));

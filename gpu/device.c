@@ -55,7 +55,7 @@ const char *const *gpu_backends(void) {
 enum loam_status gpu_open(struct gpu **out, const struct gpu_config *config, struct err *err) {
     *out = NULL;
     const struct backend *b = NULL;
-    bool any = !config->backend || !strcmp(config->backend, "auto");
+    bool any = !config->backend || !strcmp(config->backend, "auto") || !strcmp(config->backend, "cpu");
     if (!any && !strncmp(config->backend, "cuda", 4) && (!config->backend[4] || config->backend[4] == ':')) {
         char *end = NULL;
         long device = config->backend[4] ? strtol(config->backend + 5, &end, 10) : 0;

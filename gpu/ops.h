@@ -48,7 +48,7 @@ struct gpu {
 };
 
 struct gpu_config {
-    /* NULL or "auto": the best of this machine's CPU; else a name. "cuda" or "cuda:N": device N by loam-cuda.so (gpu/cuda.h
+    /* NULL, "auto" or "cpu": the best of this machine's CPU; else a name. "cuda" or "cuda:N": device N by loam-cuda.so (gpu/cuda.h
      * says where it is looked for and what can go wrong). */
     const char *backend;
     int threads;         /* 0: one a core that may be used */

@@ -195,7 +195,7 @@ print(max(c, key=lambda c: int(c["amount_wei"]))["tx"])
 P
 ) || fail "no contributor earned"
 run trace $A trace "$tx"
-$A trace "$tx" | head -14
+$A trace "$tx" >"$dir/trace.txt" && sed -n 1,14p "$dir/trace.txt"
 # The validator's node can walk it too, with bytes from the poster's.
 run trace-v $V trace "$tx" --peer $peer
 echo "PASS thread"

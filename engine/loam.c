@@ -237,7 +237,8 @@ int main(int argc, char **argv) {
     umask(077);
     struct front f = {.client = {.start = true}};
     tui_options_init(&f.tui);
-    char **words = mem_zarray((size_t)argc + 1, sizeof *words);
+    static char **words; /* lives as long as the program, on every way out */
+    words = mem_zarray((size_t)argc + 1, sizeof *words);
     size_t n = 0;
     if (!words)
         return status_exit(LOAM_ENOMEM);

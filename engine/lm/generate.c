@@ -118,10 +118,8 @@ static enum loam_status accept_token(struct gen *g, uint32_t id, bool *end) {
         *end = true;
     }
     size_t ready = *end ? a->text.len : a->text.len - held(g);
-    ev.text = (const char *)a->text.data + g->sent;
+    ev.text = a->text.data ? (const char *)a->text.data + g->sent : "";
     ev.text_len = ready > g->sent ? ready - g->sent : 0;
-    if (!a->text.data)
-        ev.text = "";
     if (ready > g->sent)
         g->sent = ready;
     if (g->opt->token && g->opt->token(g->opt->ctx, &ev)) {

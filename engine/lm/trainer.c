@@ -374,7 +374,7 @@ void lm_trainer_free(struct lm_trainer *t) {
         return;
     lm_pass_free(t->pass);
     lm_view_free(t->view);
-    if (t->a)
+    if (t->a && t->image && t->a->data == (float *)(void *)(t->image + STATE_HEAD))
         t->a->data = NULL; /* lies in the image */
     lm_adapter_free(t->a);
     gpu_free(t->g, t->image);

@@ -209,10 +209,15 @@ static enum loam_status push(struct flow *f, struct entry *e, const struct fcall
     outbox_result_clear(&res);
     if (s && s != LOAM_EREVERT)
         return s;
-    if ((r = entry_read(f->node, e, e->id, s ? NULL : err)))
-        return s ? s : r;
-    /* A revert because somebody else did the same first is none. */
-    return s && e->state == was && e->trace_open == open ? s : LOAM_OK;
+    /* A revert because somebody else did the same first is none; the block that shows it may still be on its way here. */
+    for (int i = 0;; i++) {
+        if ((r = entry_read(f->node, e, e->id, s ? NULL : err)))
+            return s ? s : r;
+        if (!s || e->state != was || e->trace_open != open)
+            return LOAM_OK;
+        if (i == 8 || flow_sleep(f, 500, NULL))
+            return s;
+    }
 }
 
 enum loam_status flow_settle(struct flow *f, json_t **out, uint64_t batch, const char *key, const char *peer, struct err *err) {

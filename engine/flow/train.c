@@ -279,7 +279,7 @@ static enum loam_status rows_of_file(struct gather *g, const char *path, struct 
     enum loam_status s = file_map(&m, path, err);
     if (s)
         return s;
-    const char *p = (const char *)m.data, *end = p + m.len;
+    const char *p = m.data ? (const char *)m.data : "", *end = p + m.len; /* an empty file maps to NULL */
     uint64_t line = 1;
     for (uint64_t index = 0; !s && p < end; line++) {
         const char *nl = memchr(p, '\n', (size_t)(end - p));

@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "net/abi.h"
+#include "net/anchor.h"
 #include "net/chain.h"
 #include "net/tx.h"
 #include "node/chain.h"
@@ -455,13 +456,33 @@ static enum loam_status next_nonce(struct node *n, struct chain *c, uint64_t *ou
     return s;
 }
 
+/* What the L2 takes for L1 besides: by the data and, for what signing adds, 128 incompressible bytes. */
+static enum loam_status add_l1_fee(struct u256 *need, struct chain *c, const struct outbox_tx *tx, uint64_t gas, struct err *err) {
+    uint8_t rest[128];
+    struct buf raw = BUF_INIT(OUTBOX_DATA_MAX + sizeof rest);
+    struct u256 fee;
+    for (size_t i = 0; i < sizeof rest; i++)
+        rest[i] = (uint8_t)(i * 151 + 1);
+    enum loam_status s = tx->len ? buf_add(&raw, tx->data, tx->len, err) : LOAM_OK;
+    if (!s)
+        s = buf_add(&raw, rest, sizeof rest, err);
+    if (!s)
+        s = anchor_data_fee(&fee, c, raw.data, raw.len, gas, err);
+    if (!s && u256_add(need, *need, fee))
+        s = err_set(err, LOAM_ERANGE, "the amount does not fit");
+    buf_clear(&raw);
+    return s;
+}
+
 static enum loam_status funds(struct node *n, struct chain *c, const struct outbox_tx *tx,
                               const struct addr20 *from, struct u256 max_fee, uint64_t gas, struct err *err) {
     struct account a;
     struct u256 cost, need;
     if (u256_mul(&cost, max_fee, u256_from(gas)) || u256_add(&need, cost, tx->value))
         return err_set(err, LOAM_ERANGE, "the amount does not fit");
-    enum loam_status s = chain_account(c, &a, from, NULL, err);
+    enum loam_status s = add_l1_fee(&need, c, tx, gas, err);
+    if (!s)
+        s = chain_account(c, &a, from, NULL, err);
     if (!s && u256_cmp(a.balance, need) < 0) {
         char hex[ADDR_HEX_MAX], have[U256_DEC_MAX + 2], want[U256_DEC_MAX + 2];
         u256_format_coin(have, a.balance);

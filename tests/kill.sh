@@ -62,7 +62,7 @@ hurt() {
     while [ "$budget" -gt 0 ] && [ $died -lt "$kills" ]; do
         "$@" --json >"$dir/$name.json" 2>"$dir/$name.err" &
         client=$!
-        random 20 1800
+        random 10 900
         sleep "$wait_s"
         kill -9 "$pid" 2>/dev/null
         wait "$pid" 2>/dev/null
@@ -70,7 +70,7 @@ hurt() {
         died=$((died + 1))
         budget=$((budget - 1))
         start
-        [ $done_early = yes ] && break
+        [ $done_early = yes ] && break # nothing left to interrupt
     done
     # What the node took up again by itself has to end before the command is given once more.
     n=0

@@ -148,7 +148,7 @@ echo "   voided: $(json "$dir/val2.json" '["reason"]')"
 # Voided once, the same calls may be posted again, rightly.
 run rec3 $A record "$(id 4)" "$(id 5)" --as server --payer payer
 b3=$(json "$dir/rec3.json" '["batch"]')
-run val3 $V validate "$b3" --peer $peer --as val
+run val3 $V validate "$b3" --as val # finds the bytes by the locator
 equal "$(json "$dir/val3.json" '["verdict"]')" valid "verdict on the batch posted again ($(json "$dir/val3.json" '["reason"]'))"
 run set3 $A settle "$b3" --as server
 equal "$(json "$dir/set3.json" '["state"]')" settled "batch posted again"

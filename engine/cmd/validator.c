@@ -2,6 +2,7 @@
 #include "cmd/flows.h"
 #include "flow/chainio.h"
 #include "flow/stake.h"
+#include "flow/validate.h"
 #include "node/keys.h"
 
 #include "base/banned.h"
@@ -51,6 +52,27 @@ const struct cmd entry_validator_unbond = {.noun = "validator",
                                            .help = "begin to take stake back; it stays slashable for the delay",
                                            .example = "validator unbond 1 --as val",
                                            .run = unbond_run};
+
+static const struct cmd_arg run_args[] = {{"as", CMD_KEY, CMD_NAMED, NULL, "the validator's key", NULL},
+                                          {"peer", CMD_STR, CMD_NAMED, NULL, "API that serves the bytes; the batch's own locator when absent", NULL},
+                                          {NULL}};
+static enum loam_status run_run(struct cmd_call *c, struct err *err) {
+    struct flow f = flow_of(c);
+    char key[KEY_NAME_MAX];
+    enum loam_status s;
+    if ((s = key_arg(c, "as", key, err)))
+        return s;
+    return flow_validate_watch(&f, key, cmd_str(c, "peer"), err);
+}
+const struct cmd entry_validator_run = {.noun = "validator",
+                                        .verb = "run",
+                                        .args = run_args,
+                                        .flags = CMD_LONG | CMD_DURABLE | CMD_SPENDS,
+                                        .help = "validate every batch as it is posted, until the job is cancelled",
+                                        .text = "Goes on after a restart of the node where it was. Bytes come from --peer, or from the address that "
+                                                "the batch names; they are believed by their hash alone.",
+                                        .example = "validator run --as val --no-wait",
+                                        .run = run_run};
 
 static const struct cmd_arg as_args[] = {{"as", CMD_KEY, CMD_NAMED, NULL, "the validator's key", NULL}, {NULL}};
 static enum loam_status withdraw_run(struct cmd_call *c, struct err *err) {

@@ -6,6 +6,7 @@
 #include "flow/chainio.h"
 #include "net/chain.h"
 #include "net/receipt.h"
+#include "node/api.h"
 #include "node/chain.h"
 #include "record/tree.h"
 #include "store/blob.h"
@@ -383,6 +384,7 @@ static enum loam_status prepare(struct flow *f, json_t **step, char work[WORK_MA
     struct tree_stream t;
     struct hash32 salt;
     struct sig65 sig;
+    char url[128];
     enum loam_status s;
     memset(&c, 0, sizeof c);
     tree_stream_init(&t);
@@ -404,7 +406,7 @@ static enum loam_status prepare(struct flow *f, json_t **step, char work[WORK_MA
     c.licence = licence;
     TRY(blob_put(f->node->blobs, &c.data_hash, r->data.data, r->data.len, err));
     c.data_length = r->data.len;
-    c.data_locator = "";
+    c.data_locator = api_url(f->node, url, sizeof url) ? url : "";
     TRY(st_nonce(&c.nonce, err));
     TRY(st_expiry(f->node, STATEMENT_LIFE, &c.expiry, err));
     TRY(entropy_fill(salt.b, sizeof salt.b, err));

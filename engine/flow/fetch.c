@@ -17,6 +17,13 @@
 static enum loam_status on_body(void *arg, const void *p, size_t n) { return blob_write(arg, p, n, NULL); }
 static bool cancelled(void *arg) { return job_cancelled(arg); }
 
+const char *fetch_peer(const char *named, const char *locator) {
+    struct url u;
+    if (named || !locator || url_parse(&u, locator, NULL) || *u.path)
+        return named;
+    return locator;
+}
+
 enum loam_status fetch_blob(struct flow *f, const char *peer, const struct hash32 *h, struct err *err) {
     char hex[HASH_HEX_MAX];
     struct blob_writer w;

@@ -11,6 +11,9 @@
 /* Makes sure that this node holds the blob: from peer ("http://host:port"; NULL: only what is here). What comes is hashed while
  * it is written: LOAM_EHASH keeps nothing. LOAM_ENOTFOUND names what is missing and how to get it. */
 enum loam_status fetch_blob(struct flow *f, const char *peer, const struct hash32 *h, struct err *err) LOAM_MUST_USE;
+/* The address to ask: the one named by the user, else the statement's locator if it is an http(s) address of no more than a host (what
+ * comes from there is believed by its hash alone), else NULL. */
+const char *fetch_peer(const char *named, const char *locator);
 /* A blob_fn (batchdoc.h): arg is a struct fetcher. */
 struct fetcher {
     struct flow *f;

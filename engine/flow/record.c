@@ -7,6 +7,7 @@
 #include "flow/ledger.h"
 #include "flow/train.h"
 #include "lm/generate.h"
+#include "node/api.h"
 #include "node/chain.h"
 #include "node/keys.h"
 #include "record/tree.h"
@@ -336,6 +337,7 @@ static enum loam_status prepare(struct flow *f, json_t **step, char work[WORK_MA
     struct hash32 trace_root, salt, data;
     struct u256 used;
     uint64_t number, attempts, sequence, len, expiry, open;
+    char url[128];
     struct buf ids = BUF_INIT(8u * BATCH_CALLS_MAX);
     json_t *doc = NULL, *keep = json_array(), *vouchers = NULL, *answers = NULL;
     enum loam_status s = LOAM_OK;
@@ -410,7 +412,8 @@ static enum loam_status prepare(struct flow *f, json_t **step, char work[WORK_MA
     b.trace_commitment = commit_trace(&trace_root, &salt);
     b.data_hash = data;
     b.data_length = len;
-    b.data_locator = "";
+    /* Where validators find the bytes; loopback addresses help only those on this machine. */
+    b.data_locator = api_url(f->node, url, sizeof url) ? url : "";
     TRY(st_nonce(&b.nonce, err));
     b.expiry = expiry;
     TRY(st_sign(f->node, &sig, NULL, q->key, "Ledger", ST_Batch, &b, err));

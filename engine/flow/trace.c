@@ -320,6 +320,8 @@ static enum loam_status walk_batch(struct walk *w, uint64_t batch, bool *done, s
     enum loam_status s;
     TRY(entry_read(w->f->node, &e, batch, err));
     TRY(posted_read(w->f, &b, &bjson, &tx, &e, err));
+    w->peer = fetch_peer(w->peer, b.data_locator);
+    x.peer = w->peer;
     TRY(fetch_blob(w->f, w->peer, &b.data_hash, err));
     TRY(json_blob_get(w->f->node, &doc, &b.data_hash, err));
     s = batch_doc_read(&d, doc, fetch_bytes, &x, err);

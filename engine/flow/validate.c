@@ -376,6 +376,7 @@ enum loam_status flow_validate(struct flow *f, json_t **out, uint64_t batch, con
         goto out;
     }
     TRY(flow_unlock(f, key, err));
+    peer = fetch_peer(peer, b.data_locator);
     tell(f, batch, e.poster, "fetching", b.call_count);
     TRY(get_document(f, &d, &b, peer, &x, err));
     if (!step) {
@@ -462,5 +463,71 @@ out:
     json_decref(bjson);
     json_decref(step);
     json_decref(rec);
+    return s;
+}
+
+/* ---- watching ---- */
+
+#define WATCH_MS 1000
+#define WATCH_TRIES 3 /* of a batch whose bytes cannot be had or that fails otherwise */
+
+enum loam_status flow_validate_watch(struct flow *f, const char *key, const char *peer, struct err *err) {
+    uint64_t next = 1, count, account;
+    unsigned tries = 0;
+    json_t *step = NULL;
+    enum loam_status s;
+    TRY(account_of_key(f->node, &account, key, err));
+    TRY(flow_unlock(f, key, err));
+    if (!flow_step_get(f, "next", &step, NULL)) {
+        TRY(jget_u64(&next, step, "batch", err));
+        json_decref(step);
+        step = NULL;
+    }
+    for (;;) {
+        struct entry e;
+        struct err why = {0};
+        json_t *out = NULL;
+        char name[FLOW_NAME_MAX];
+        TRY(flow_check(f, err));
+        s = batch_count(f->node, &count, &why);
+        if (!s && next <= count)
+            s = entry_read(f->node, &e, next, &why);
+        if (s == LOAM_ECANCEL)
+            goto out;
+        if (s || next > count) { /* an RPC that is away comes back */
+            TRY(flow_sleep(f, WATCH_MS, err));
+            continue;
+        }
+        if ((e.state == BATCH_POSTED || e.state == BATCH_DRAWN) && e.poster != account) {
+            struct flow one = *f;
+            snprintf(name, sizeof name, "%s-%llu", f->name, (unsigned long long)next);
+            one.name = name;
+            s = flow_validate(&one, &out, next, key, peer, &why);
+            json_decref(out);
+            if (s == LOAM_ECANCEL) {
+                if (err)
+                    *err = why;
+                goto out;
+            }
+            if (s && ++tries < WATCH_TRIES) {
+                flow_note(f, "batch %llu: %s; once more", (unsigned long long)next, why.text);
+                TRY(flow_sleep(f, WATCH_MS, err));
+                continue;
+            }
+            if (s)
+                flow_note(f, "batch %llu gets no verdict: %s", (unsigned long long)next, why.text);
+        }
+        tries = 0;
+        next++;
+        if (!(step = json_pack("{s:I}", "batch", (json_int_t)next))) {
+            s = err_set(err, LOAM_ENOMEM, "no memory");
+            goto out;
+        }
+        TRY(flow_step_put(f, "next", step, err));
+        json_decref(step);
+        step = NULL;
+    }
+out:
+    json_decref(step);
     return s;
 }

@@ -28,6 +28,7 @@
 #define STOP_MS 60000
 #define PASSWORD_BYTES 1024
 #define SCRIPT_MAX (4u << 20) /* bytes of commands read from standard input */
+#define PLAIN_PROGRESS_MS 10000 /* without a terminal: one line of progress in this time, none for short commands */
 
 struct session {
     const struct client_options *o;
@@ -39,6 +40,7 @@ struct session {
     bool enough;    /* whoever reads our output has gone */
     bool bar;     /* a progress line stands on the terminal */
     bool tty;     /* questions can be answered here */
+    uint64_t said_us; /* when the last plain line of progress was printed, or the command was sent */
 };
 
 static volatile sig_atomic_t interrupted;
@@ -259,20 +261,24 @@ static void show_out(struct session *c, const json_t *p) {
 }
 
 static void show_progress(struct session *c, const json_t *p) {
-    if (!isatty(2))
+    bool plain = !isatty(2); /* a log, a pipe: whole lines, few of them */
+    uint64_t now = clock_mono_us();
+    if (plain && now - c->said_us < PLAIN_PROGRESS_MS * UINT64_C(1000))
         return;
+    c->said_us = now;
     json_int_t done = json_integer_value(json_object_get(p, "done")),
                total = json_integer_value(json_object_get(p, "total"));
     const char *text = json_string_value(json_object_get(json_object_get(p, "detail"), "text"));
     char clean[120];
     text_clean_cut(clean, sizeof clean, text ? text : "", text ? strlen(text) : 0);
+    const char *before = plain ? "" : "\r\033[K", *after = plain ? "\n" : "";
     if (total > 0)
-        fprintf(stderr, "\r\033[K%lld/%lld (%lld %%) %s", (long long)done, (long long)total,
-                (long long)(done * 100 / total), clean);
+        fprintf(stderr, "%s%lld/%lld (%lld %%) %s%s", before, (long long)done, (long long)total,
+                (long long)(done * 100 / total), clean, after);
     else
-        fprintf(stderr, "\r\033[K%lld %s", (long long)done, clean);
+        fprintf(stderr, "%s%lld %s%s", before, (long long)done, clean, after);
     fflush(stderr);
-    c->bar = true;
+    c->bar = !plain;
 }
 
 /* Reads a line from the terminal, without echo for secrets. out: mem_wipe, mem_free; NULL: none came. */
@@ -445,6 +451,7 @@ static int run(struct session *c, json_t *params) {
     }
     free(cwd);
     c->job = 0;
+    c->said_us = clock_mono_us();
     enum loam_status s = request(c, &id, "command.run", params, &e);
     if (!s)
         s = await(c, id, &r, &x, &e);

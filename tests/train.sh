@@ -43,6 +43,10 @@ until a adapter list 2>/dev/null | grep -q '^cut'; do
     sleep 0.3
 done
 [ -n "$(hash_of whole)" ] && [ "$(hash_of whole)" = "$(hash_of cut)" ] || bad "killed: $(hash_of cut), undisturbed: $(hash_of whole)"
+a train pair --files "$rows" --epochs 2 >"$dir/one" 2>&1 & # each would draw a seed of its own
+a train pair --files "$rows" --epochs 2 >"$dir/two" 2>&1 || { cat "$dir/two"; bad "the same words twice at a time"; }
+wait $! || { cat "$dir/one"; bad "the same words twice at a time"; }
+[ -n "$(sed -n '/^seed/p' "$dir/one")" ] && [ "$(sed -n '/^seed/p' "$dir/one")" = "$(sed -n '/^seed/p' "$dir/two")" ] || bad "two seeds"
 a train whole --files "$rows" --epochs 24 --seed $seed 2>&1 | grep -q "was there already" || bad "the same run again"
 a train whole --files "$rows" --epochs 3 >"$dir/out" 2>&1 && bad "another run under the same name was taken"
 grep -q "choose another name" "$dir/out" || { cat "$dir/out"; bad "no remedy for a name in use"; }

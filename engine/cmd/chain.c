@@ -336,7 +336,7 @@ static enum loam_status pay(struct cmd_call *c, struct err *err) {
 const struct cmd entry_chain_send = {.noun = "chain",
                                      .verb = "send",
                                      .args = send_args,
-                                     .flags = CMD_LONG | CMD_DURABLE | CMD_SPENDS,
+                                     .flags = CMD_LONG | CMD_DURABLE | CMD_SPENDS | CMD_REPEATS,
                                      .help = "pay coins to an address",
                                      .example = "chain send bob 0.5 --from alice",
                                      .run = pay};

@@ -76,6 +76,8 @@ enum cmd_flags {
     CMD_LONG = 1,    /* shown in `job list`; goes on when its client leaves. Others are cancelled with their client */
     CMD_DURABLE = 2, /* recorded, and resumed at the node's start if unfinished; implies CMD_LONG */
     CMD_SPENDS = 4,  /* may spend coins: asks through cmd_confirm; scripts need --yes */
+    CMD_REPEATS = 16, /* the same words twice at a time mean two acts (a payment). Without it the second call of a durable
+                       * command follows the first and gives its result */
     CMD_LOCAL = 8,   /* front-door words that never reach a node (node, stop, console); listed for help only */
 };
 

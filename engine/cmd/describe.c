@@ -24,7 +24,7 @@ json_t *cmd_table_json(void) {
             unsigned bit;
             const char *name;
         } bits[] = {
-            {CMD_LONG, "long"}, {CMD_DURABLE, "durable"}, {CMD_SPENDS, "spends"}, {CMD_LOCAL, "local"}};
+            {CMD_LONG, "long"}, {CMD_DURABLE, "durable"}, {CMD_SPENDS, "spends"}, {CMD_REPEATS, "repeats"}, {CMD_LOCAL, "local"}};
         for (size_t k = 0; k < sizeof bits / sizeof *bits; k++)
             if (c->flags & bits[k].bit)
                 json_array_append_new(flags, json_string(bits[k].name));

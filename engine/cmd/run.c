@@ -18,6 +18,7 @@
 #define OUT_MAX (1u << 20) /* bytes of one cmd_out */
 #define RETRY_FIRST_MS 2000
 #define RETRY_MAX_MS 60000
+#define FOLLOW_MS 250 /* between two looks at a job that is followed */
 #define PROGRESS_US (100 * 1000) /* how often progress goes to the client */
 
 struct node *cmd_node(struct cmd_call *c) {
@@ -244,6 +245,33 @@ static bool passes(enum loam_status s) {
            s == LOAM_ESTALE;
 }
 
+/* The same words are under way already (given twice, or resumed after the node died): one of the two does the work, or
+ * each would record and pay its own. The other waits for it and gives its result. */
+static enum loam_status follow(struct cmd_call *c, uint64_t id, struct err *err) {
+    enum loam_status s, how = LOAM_OK;
+    cmd_note(c, "job %llu does this already; following it", (unsigned long long)id);
+    while ((s = job_wait_ms(c->node, id, FOLLOW_MS, &how, err)) == LOAM_ETIMEOUT) {
+        json_t *o = job_show(c->node, id), *detail = json_object_get(o, "detail");
+        cmd_progress(c, (uint64_t)json_integer_value(json_object_get(o, "done")),
+                     (uint64_t)json_integer_value(json_object_get(o, "total")), json_incref(detail));
+        json_decref(o);
+        s = job_check(c->job, err);
+        if (s)
+            return s;
+    }
+    if (s)
+        return s;
+    json_t *o = job_show(c->node, id), *result = json_object_get(o, "result");
+    if (how) {
+        const char *why = json_string_value(json_object_get(o, "error"));
+        s = err_set(err, how, "job %llu: %s", (unsigned long long)id, why ? why : status_text(how));
+    } else if (result) {
+        cmd_result(c, json_incref(result));
+    }
+    json_decref(o);
+    return s;
+}
+
 static enum loam_status run(struct job *j, void *arg, struct err *err) {
     struct cmd_call *c = arg;
     c->job = j;
@@ -252,7 +280,11 @@ static enum loam_status run(struct job *j, void *arg, struct err *err) {
         control_call_detach(c->io, c->job_id); /* its record stands: it will be done */
     else if (c->io && c->own_io)
         control_call_started(c->io, c->job_id, (c->line.cmd->flags & (CMD_LONG | CMD_DURABLE)) != 0);
-    enum loam_status s = c->line.cmd->run(c, err);
+    unsigned flags = c->line.cmd->flags;
+    json_t *record = (flags & CMD_DURABLE) && !(flags & CMD_REPEATS) ? job_show(c->node, c->job_id) : NULL;
+    uint64_t same = job_same(c->node, c->job_id, json_object_get(record, "record"));
+    json_decref(record);
+    enum loam_status s = same ? follow(c, same, err) : c->line.cmd->run(c, err);
     /* Nobody stands by a resumed job: what passes by itself (the chain's RPC is not up yet) is waited for. */
     for (uint64_t wait = RETRY_FIRST_MS; c->resumed && passes(s);
          wait = wait * 2 < RETRY_MAX_MS ? wait * 2 : RETRY_MAX_MS) {

@@ -25,7 +25,7 @@ const struct cmd entry_validator_stake = {
     .noun = "validator",
     .verb = "stake",
     .args = stake_args,
-    .flags = CMD_LONG | CMD_DURABLE | CMD_SPENDS,
+    .flags = CMD_LONG | CMD_DURABLE | CMD_SPENDS | CMD_REPEATS,
     .help = "stake coins, so that batches are given to this account to validate",
     .text = "Stake decides how often an account is drawn and what its verdict weighs, and earns its part of the stakers' fifth. Two verdicts "
             "on one batch, or calling valid what a contract can see to be false, burn part of it.",
@@ -48,7 +48,7 @@ static enum loam_status unbond_run(struct cmd_call *c, struct err *err) {
 const struct cmd entry_validator_unbond = {.noun = "validator",
                                            .verb = "unbond",
                                            .args = unbond_args,
-                                           .flags = CMD_LONG | CMD_DURABLE | CMD_SPENDS,
+                                           .flags = CMD_LONG | CMD_DURABLE | CMD_SPENDS | CMD_REPEATS,
                                            .help = "begin to take stake back; it stays slashable for the delay",
                                            .example = "validator unbond 1 --as val",
                                            .run = unbond_run};

@@ -115,9 +115,12 @@ static int each_record(struct jobs *js, json_t *out, uint64_t *highest, bool all
             continue;
         json_t *o = record_read(js, id);
         const char *state = json_string_value(json_object_get(o, "state"));
-        if (o && state && (all || strcmp(state, "running") == 0))
-            json_array_append_new(out, o);
-        else
+        if (o && state && (all || strcmp(state, "running") == 0)) {
+            size_t at = json_array_size(out); /* by number: readdir has no order */
+            while (at && (uint64_t)json_integer_value(json_object_get(json_array_get(out, at - 1), "id")) > id)
+                at--;
+            json_array_insert_new(out, at, o);
+        } else
             json_decref(o);
     }
     closedir(d);
@@ -334,6 +337,20 @@ json_t *job_unfinished(struct node *n) {
     if (a)
         each_record(n->jobs, a, &highest, false);
     return a;
+}
+
+uint64_t job_same(struct node *n, uint64_t before, const json_t *record) {
+    const json_t *argv = json_object_get(record, "argv"), *cwd = json_object_get(record, "cwd");
+    uint64_t id = 0;
+    if (!argv)
+        return 0;
+    uv_mutex_lock(&n->jobs->lock);
+    for (struct job *j = n->jobs->first; j; j = j->next)
+        if (j->durable && j->id < before && (j->state == JOB_RUNNING || j->state == JOB_PAUSED) && (!id || j->id < id) &&
+            json_equal(json_object_get(j->record, "argv"), argv) && json_equal(json_object_get(j->record, "cwd"), cwd))
+            id = j->id;
+    uv_mutex_unlock(&n->jobs->lock);
+    return id;
 }
 
 json_t *job_record(struct node *n, uint64_t id) {

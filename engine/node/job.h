@@ -70,7 +70,9 @@ json_t *job_show(struct node *n, uint64_t id); /* NULL if unknown; also "record"
 size_t job_running(struct node *n); /* listed jobs not ended */
 /* The record of a durable job that is unfinished, waiting, failed or cancelled: {id, flow, title, state, record}; NULL if none. */
 json_t *job_record(struct node *n, uint64_t id);
-/* Records of durable jobs that an earlier life left unfinished: [{id, flow, title, record}]; new reference. */
+/* The oldest job below the number `before` that runs or is paused and whose record has the same argv and cwd; 0: none. */
+uint64_t job_same(struct node *n, uint64_t before, const json_t *record);
+/* Records of durable jobs that an earlier life left unfinished, the oldest first: [{id, flow, title, record}]; new reference. */
 json_t *job_unfinished(struct node *n);
 
 #endif

@@ -1,11 +1,11 @@
 #include "flow/claim.h"
 
+#include "flow/board.h"
 #include "flow/ledger.h"
 #include "flow/settle.h"
 #include "net/chain.h"
 #include "node/chain.h"
 #include "node/keys.h"
-#include "node/topic.h"
 #include "record/claims.h"
 
 #include "base/banned.h"
@@ -56,6 +56,9 @@ static enum loam_status finish(struct flow *f, json_t **out, const struct outbox
         s = err_set(err, LOAM_ENOMEM, "no memory");
         goto out;
     }
+    struct header h;
+    TRY(chain_header(node_chain_light(f->node), &h, res->block, err));
+    TRY(jset(*out, "time_ms", json_integer((json_int_t)h.timestamp * 1000), err));
     claim_key(key, poster, account, cumulative);
     TRY(record_put(f->node, TABLE_CLAIM, key, sizeof key, *out, err));
     u256_format_coin(coin, amount);
@@ -218,7 +221,7 @@ static enum loam_status add_line(struct flow *f, json_t *lines, json_t *totals, 
 }
 
 enum loam_status flow_rewards(struct flow *f, json_t **out, uint64_t account, bool all, const char *peer, struct err *err) {
-    json_t *posters = NULL, *v, *list = json_array(), *totals = json_object(), *accounts, *payments = NULL;
+    json_t *posters = NULL, *v, *list = json_array(), *totals = json_object(), *accounts;
     const char *k;
     size_t i;
     enum loam_status s = LOAM_OK;
@@ -257,17 +260,11 @@ enum loam_status flow_rewards(struct flow *f, json_t **out, uint64_t account, bo
     if (all && (accounts = json_array())) {
         json_object_foreach(totals, k, v)
             json_array_append(accounts, v);
-        if (!record_list(f->node, TABLE_CLAIM, NULL, 0, &payments, NULL)) {
-            json_array_foreach(payments, i, v) {
-                json_object_set(v, "id", json_object_get(v, "tx"));
-                json_object_set_new(v, "state", json_string("paid"));
-            }
-        }
-        topic_update(f->node, "rewards", json_pack("{s:o s:O*}", "accounts", accounts, "payments", payments));
+        board_rewards(f, accounts);
+        json_decref(accounts);
     }
     *out = json_incref(list);
 out:
-    json_decref(payments);
     json_decref(totals);
     json_decref(posters);
     json_decref(list);

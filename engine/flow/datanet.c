@@ -7,9 +7,12 @@
 #include "node/chain.h"
 #include "node/topic.h"
 
+#include <stdio.h>
+
 #include "base/banned.h"
 
 #define STATEMENT_LIFE 86400
+#define CONTRIBUTORS_TOLD 64 /* accounts of a datanet that the console is told of */
 #define EV_CREATED "DatanetCreated(uint64 indexed datanet, uint64 indexed owner, string name, string licence, bytes32 termsHash)"
 
 static json_t *text_of(const struct abi_value *v) {
@@ -63,18 +66,29 @@ enum loam_status flow_datanet_list(struct flow *f, json_t **out, struct err *err
     }
     json_array_foreach(list, i, v) {
         json_int_t rows = 0, count = 0, id = json_integer_value(json_object_get(v, "datanet"));
+        json_t *by = json_object();
         json_array_foreach(contributions, k, c) {
             if (json_integer_value(json_object_get(c, "datanet")) != id)
                 continue;
             count++;
             rows += json_integer_value(json_object_get(c, "rows"));
+            char account[24];
+            snprintf(account, sizeof account, "%lld", (long long)json_integer_value(json_object_get(c, "account")));
+            if (json_object_size(by) < CONTRIBUTORS_TOLD || json_object_get(by, account))
+                json_object_set_new(by, account,
+                                    json_integer(json_integer_value(json_object_get(by, account)) + json_integer_value(json_object_get(c, "rows"))));
         }
-        TRY(jset(v, "contributions", json_integer(count), err));
-        TRY(jset(v, "rows", json_integer(rows), err));
-        TRY(record_put_u64(f->node, TABLE_DATANET, (uint64_t)id, v, err));
+        if ((s = jset(v, "contributions", json_integer(count), err)) || (s = jset(v, "rows", json_integer(rows), err)) ||
+            (s = record_put_u64(f->node, TABLE_DATANET, (uint64_t)id, v, err))) {
+            json_decref(by);
+            goto out;
+        }
         json_t *t = json_copy(v);
-        if (t && !json_object_set(t, "id", json_object_get(v, "datanet")))
+        if (t && !json_object_set(t, "id", json_object_get(v, "datanet"))) {
             json_object_del(t, "datanet");
+            json_object_set(t, "by", by);
+        }
+        json_decref(by);
         if (!t || json_array_append_new(topics, t)) {
             s = err_set(err, LOAM_ENOMEM, "no memory");
             goto out;

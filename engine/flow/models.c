@@ -1,4 +1,5 @@
 #include "flow/models.h"
+
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/log.h"
@@ -6,6 +7,7 @@
 #include "base/option.h"
 #include "base/text.h"
 #include "flow/ask.h"
+#include "flow/board.h"
 #include "flow/flow.h"
 #include "gpu/arith.h"
 #include "lm/gguf.h"
@@ -672,11 +674,17 @@ enum loam_status flow_batch(struct node *n, struct flow_model *m, enum lm_act ac
 
 /* ---- lists ---- */
 
+/* Is the API to answer for what this node has? (node.api says whether it does) */
+static bool serving(struct node *n) {
+    char t[OPTION_TEXT_MAX];
+    return *option_str(n->opt, "api.listen", t) != 0;
+}
+
 static json_t *base_json(struct node *n, const char *name) {
     struct gguf g;
     struct err e;
     char *path = file_of(n, name);
-    json_t *o = json_pack("{s:s s:s s:b}", "name", name, "kind", "base", "served", false);
+    json_t *o = json_pack("{s:s s:s s:b}", "name", name, "kind", "base", "served", serving(n));
     struct stat st;
     if (o && path && !stat(path, &st) && S_ISDIR(st.st_mode)) {
         json_object_set_new(o, "file", json_string(path));
@@ -706,14 +714,20 @@ static json_t *base_json(struct node *n, const char *name) {
     return o;
 }
 
+struct adapters {
+    json_t *list;
+    bool serving;
+};
+
 static bool add_adapter(void *ctx, const struct store_item *it) {
+    struct adapters *x = ctx;
     json_t *r = json_loadb((const char *)it->value, it->vlen, 0, NULL);
     const char *base = json_string_value(json_object_get(r, "base")), *hash = json_string_value(json_object_get(r, "adapter_hash"));
     if (base && hash && json_is_string(json_object_get(r, "adapter_path")))
-        json_array_append_new(ctx, json_pack("{s:s% s:s s:s s:s s:I s:I s:I s:O* s:b}", "name", (const char *)it->key, it->klen, "kind", "adapter",
+        json_array_append_new(x->list, json_pack("{s:s% s:s s:s s:s s:I s:I s:I s:O* s:b}", "name", (const char *)it->key, it->klen, "kind", "adapter",
                                              "base", base, "hash", hash, "id", json_integer_value(json_object_get(r, "model")), "datanet",
                                              json_integer_value(json_object_get(r, "datanet")), "rows",
-                                             json_integer_value(json_object_get(r, "rows")), "loss", json_object_get(r, "loss"), "served", false));
+                                             json_integer_value(json_object_get(r, "rows")), "loss", json_object_get(r, "loss"), "served", x->serving));
     json_decref(r);
     return true;
 }
@@ -725,7 +739,8 @@ json_t *flow_model_list(struct node *n) {
         bases_of(n, names);
         for (unsigned i = 0; i < names->n; i++)
             json_array_append_new(list, base_json(n, names->name[i]));
-        (void)!store_each(n->store, TABLE_MODEL, &(struct store_range){0}, add_adapter, list, NULL);
+        struct adapters x = {list, serving(n)};
+        (void)!store_each(n->store, TABLE_MODEL, &(struct store_range){0}, add_adapter, &x, NULL);
     }
     mem_free(names);
     topic_set(n, "models", json_pack("{s:O}", "list", list));
@@ -970,5 +985,7 @@ enum loam_status flow_attach(struct node *n, struct err *err) {
     }
     n->models = s;
     json_decref(flow_model_list(n));
+    if ((st = board_attach(n, err)))
+        return st;
     return flow_serve(n, err);
 }

@@ -4,6 +4,7 @@
 #include "base/entropy.h"
 #include "base/file.h"
 #include "base/mem.h"
+#include "flow/board.h"
 #include "flow/chainio.h"
 #include "flow/contribute.h"
 #include "flow/flow.h"
@@ -888,6 +889,7 @@ enum loam_status flow_train(struct flow *f, json_t **out, const struct flow_trai
              json_pack("{s:I s:f s:f s:f s:I}", "steps", (json_int_t)res.steps, "loss", res.loss, "tokens_per_s", res.tok_s, "seconds", res.seconds,
                        "memory_bytes", (json_int_t)last.rss), err));
     json_decref(flow_model_list(f->node)); /* the models topic */
+    topic_update(f->node, "train", json_pack("{s:o}", "runs", board_runs(f->node)));
 out:
     if (s) {
         json_decref(*out);

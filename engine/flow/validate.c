@@ -445,7 +445,7 @@ enum loam_status flow_validate(struct flow *f, json_t **out, uint64_t batch, con
         }
         TRY(entry_read(f->node, &e, batch, err));
     }
-    rec = json_pack("{s:I s:I s:b s:s s:s s:s s:o* s:b s:I s:f}", "batch", (json_int_t)batch, "poster", (json_int_t)e.poster, "drawn",
+    rec = json_pack("{s:I s:I s:I s:b s:s s:s s:s s:o* s:b s:I s:f}", "time_ms", (json_int_t)clock_unix_ms(), "batch", (json_int_t)batch, "poster", (json_int_t)e.poster, "drawn",
                     !u256_is_zero(seat.weight), "verdict", x.verdict == VERDICT_VALID ? "valid" : "invalid", "reason", x.reason, "state",
                     batch_state_name(e.state), "trace_root", json_hash(&x.trace_root), "proven", proven, "calls", (json_int_t)d.calls, "seconds",
                     (double)(clock_mono_us() - began) * 1e-6);
@@ -454,10 +454,10 @@ enum loam_status flow_validate(struct flow *f, json_t **out, uint64_t batch, con
         goto out;
     }
     TRY(record_put_u64(f->node, TABLE_VALIDATION, batch, rec, err));
-    tell(f, batch, e.poster, "final", d.calls);
     tell_verdict(f, batch, e.poster, &x, proven ? "slashed" : NULL);
     *out = json_incref(rec);
 out:
+    tell(f, batch, 0, "final", 0); /* nobody works on it now */
     outbox_result_clear(&res);
     batch_doc_clear(&d);
     json_decref(bjson);

@@ -21,6 +21,7 @@ struct rpc;   /* net/rpc.h */
 
 bool node_chain_configured(struct node *n);
 uint64_t node_chain_id(struct node *n); /* 0 when unconfigured */
+uint64_t node_chain_head_number(struct node *n); /* 0: none known; never waits */
 bool node_chain_is_up(struct node *n);  /* a head is known and followed; never waits */
 bool node_chain_is_dev(struct node *n); /* anvil's profile: only there are published keys allowed */
 /* For flows that talk to net themselves; NULL when unconfigured. */

@@ -50,7 +50,7 @@ struct jobs {
     uv_mutex_t lock, last_lock; /* last_lock: the file "last" */
     uv_cond_t cond;
     struct job *first;
-    uint64_t next_listed, next_unlisted;
+    uint64_t next_listed, next_unlisted, ended;
     size_t threads;
     bool stopping;
     char *dir;
@@ -331,6 +331,13 @@ size_t job_running(struct node *n) {
     return count;
 }
 
+uint64_t jobs_ended(struct node *n) {
+    uv_mutex_lock(&n->jobs->lock);
+    uint64_t ended = n->jobs->ended;
+    uv_mutex_unlock(&n->jobs->lock);
+    return ended;
+}
+
 json_t *job_unfinished(struct node *n) {
     json_t *a = json_array();
     uint64_t highest = 0;
@@ -414,6 +421,7 @@ static void thread_main(void *arg) {
     j->status = s;
     j->err = e;
     j->ended_ms = clock_unix_ms();
+    js->ended += j->listed;
     uv_cond_broadcast(&js->cond);
     uv_mutex_unlock(&js->lock);
     if (j->listed) {

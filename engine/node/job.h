@@ -68,6 +68,7 @@ enum loam_status job_wait_ms(struct node *n, uint64_t id, uint64_t ms, enum loam
 json_t *job_list(struct node *n);
 json_t *job_show(struct node *n, uint64_t id); /* NULL if unknown; also "record" and "result" */
 size_t job_running(struct node *n); /* listed jobs not ended */
+uint64_t jobs_ended(struct node *n); /* listed jobs that ended in this life */
 /* The record of a durable job that is unfinished, waiting, failed or cancelled: {id, flow, title, state, record}; NULL if none. */
 json_t *job_record(struct node *n, uint64_t id);
 /* The oldest job below the number `before` that runs or is paused and whose record has the same argv and cwd; 0: none. */

@@ -343,6 +343,8 @@ static void on_second(uv_timer_t *t) {
     publish_node(n);
     outbox_tick(n);
     keys_tick(n);
+    if (n->tick)
+        n->tick(n);
 }
 
 bool node_stopping(struct node *n) {

@@ -27,6 +27,7 @@ struct blobs;
 struct chain_service;
 struct api;
 struct flow_models;
+struct flow_board;
 
 struct node {
     char *dir; /* data folder, absolute, no slash at the end */
@@ -44,6 +45,8 @@ struct node {
     struct control *control; /* node/socket.h */
     struct node_frontend *front; /* set by cmd_attach; NULL before */
     struct flow_models *models;  /* flow/models.h; set by flow_attach */
+    struct flow_board *board;    /* flow/board.h; set by flow_attach */
+    void (*tick)(struct node *n); /* set by flow_attach, may be NULL: once a second on the loop thread; must not wait */
     bool started_by_console; /* ends when nothing is left to do */
     uint64_t started_ms;     /* unix */
     struct node_private *p;

@@ -76,7 +76,6 @@ enum loam_status keys_open(struct node *n, struct err *err) LOAM_MUST_USE;
 void keys_close(struct node *n);
 /* Each second, on the loop: balances after a new head, while somebody looks. */
 void keys_tick(struct node *n);
-uint64_t node_chain_head_number(struct node *n); /* 0: none known; never waits */
 /* chain.c */
 enum loam_status node_chain_open(struct node *n, struct err *err) LOAM_MUST_USE;
 void node_chain_start(struct node *n);

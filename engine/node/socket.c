@@ -825,6 +825,13 @@ enum loam_status control_adopt(struct node *n, int fd, struct err *err) {
     return LOAM_OK;
 }
 
+size_t control_watchers(struct node *n, const char *topic) {
+    size_t k = topics_index(topic), count = 0;
+    for (struct client *c = n->control && k < TOPICS_MAX ? n->control->clients : NULL; c; c = c->next)
+        count += c->subscribed[k] && !c->closing;
+    return count;
+}
+
 size_t control_clients(struct node *n) {
     return n->control ? n->control->count : 0;
 }

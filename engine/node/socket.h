@@ -43,6 +43,7 @@ void control_close(struct node *n); /* stops listening, drops clients; loop thre
 /* Takes one end of a socketpair as a client. Loop thread. */
 enum loam_status control_adopt(struct node *n, int fd, struct err *err) LOAM_MUST_USE;
 size_t control_clients(struct node *n);
+size_t control_watchers(struct node *n, const char *topic); /* clients subscribed to it; loop thread */
 
 /* ---- a running command.run, for the frontend. Thread-safe; lives until control_call_end. --------------------------- */
 const json_t *control_call_params(struct control_call *c);

@@ -17,18 +17,22 @@
  *   train        {run, job, state:"running"|"paused"|"done"|"failed"|"cancelled", model, base, adapter, step, steps, epoch,
  *                 epochs, loss, eval_loss, lr, tokens, tokens_per_s, elapsed_s, eta_s, memory_bytes, rows, error,
  *                 loss_curve:[[step, loss]…], eval_curve:[[step, loss]…]  (each thinned to at most 512 points),
- *                 checkpoints:[{step, hash}], runs:[{run, state, loss, steps, adapter}] (earlier runs, newest first)}
+ *                 checkpoints:[{step, hash}], runs:[{run, state, loss, steps, adapter, datanet, rows, created_ms,
+ *                 curve:[[step, loss]…]}] (ended runs, newest first; the newest eight with their curve)}
  *   attribution  {answer, model, prompt, text, method, floor, rows:[{rank, row, hash, account, name, datanet, text, score,
  *                 share_ppm}], contributors:[{account, name, net, share_ppm, amount_wei}],
  *                 spans:[{from, to, row, account, tokens}] (bytes of text; strongest source of each),
  *                 methods:{NAME:[{row, rank, score}…]}, elapsed_ms, history:[{answer, prompt, time_ms}]}
  *   rewards      {accounts:[{account, key, name, earned_wei, pending_wei, claimable_wei, claimed_wei}],
- *                 payments:[{id, batch, account, amount_wei, time_ms, state}], earned_curve:[[time_ms, "wei"]…]}
+ *                 payments:[{id, batch, account, amount_wei, time_ms, state}], earned_curve:[[time_ms, "wei"]…],
+ *                 datanets:[{datanet, calls, earned_wei, pending_wei}] (of this node's accounts), names:{ACCOUNT: key}}
  *   validator    {account, key, enabled:bool, stake_wei, queue:[{batch, poster, calls, stage:"posted"|"drawn"|"fetching"|
  *                 "executing"|"committed"|"revealed"|"final", deadline_ms, done, total}],
  *                 verdicts:[{batch, poster, verdict:"valid"|"invalid", reason, outcome:"settled"|"voided"|"slashed"|null,
- *                 time_ms}], disputes:[{batch, kind, stage, deadline_ms}]}
- *   datanets     {list:[{id, name, owner, licence, contributions, rows, mine_rows, models}]}
+ *                 time_ms}], disputes:[{batch, kind, stage, deadline_ms}],
+ *                 batches:[{batch, poster, stage, posted_ms, done, total, deadline_ms, mine:bool}] (the chain's newest),
+ *                 unbonding_wei, owed_wei, total_stake_wei, active:bool}
+ *   datanets     {list:[{id, name, owner, licence, contributions, rows, by:{ACCOUNT: rows}}]}
  *   models       {list:[{name, kind:"base"|"adapter", file, base, hash, parameters, bytes, quant, served:bool, id, datanet,
  *                 rows, loss}]}
  *   jobs         {list:[as job_list in node/job.h]}

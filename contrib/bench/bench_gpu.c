@@ -1,21 +1,10 @@
 /* What gpu/ reaches on this machine, and in the same run what the machine can do at all: read bandwidth, fp32 fma, int8
  * dot products. Shapes are SmolLM2-135M's (30 layers, width 576, 9 heads and 3 kv heads of 64, ffn 1536, vocabulary 49152),
- * weights random. One JSON object a line: {suite, name, value, unit, better, goal, peer, peer_value, command}; goal, peer
- * and peer_value are null where there is none. Peers' figures are of two Zen 3 cores (engine notes) and not of this run.
+ * weights random, no attention and no cache: bench_infer measures whole models. One JSON object a line (contrib/bench/bench.h).
  *
  * usage: [BENCH_CPU_TIME=1] bench_gpu [threads [backend [filter]]] */
-#include "base/clock.h"
-#include "base/mem.h"
+#include "bench.h"
 #include "gpu/arith.h"
-#include "gpu/ops.h"
-#include "gpu/pool.h"
-
-#include <stdio.h>
-#include <stdlib.h>
-#include <time.h>
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
 
 #include "base/banned.h"
 
@@ -37,24 +26,10 @@ static void die(struct err *e) {
     } while (0)
 #define E &e_
 
-/* Wall clock; with BENCH_CPU_TIME set the process's processor time, for one thread on a machine that is busy. */
-static bool cpu_time;
-static double now(void) {
-    return cpu_time ? (double)clock() / CLOCKS_PER_SEC : (double)clock_mono_us() * 1e-6;
-}
-static void line(const char *name, double value, const char *unit, double goal, const char *peer, double peer_value) {
-    printf("{\"suite\":\"gpu\",\"name\":\"%s\",\"value\":%.4g,\"unit\":\"%s\",\"better\":\"%s\",", name, value, unit,
-           strcmp(unit, "ms") ? "higher" : "lower");
-    if (goal > 0)
-        printf("\"goal\":%g,", goal);
-    else
-        printf("\"goal\":null,");
-    if (peer)
-        printf("\"peer\":\"%s\",\"peer_value\":%g,", peer, peer_value);
-    else
-        printf("\"peer\":null,\"peer_value\":null,");
-    printf("\"command\":\"bench_gpu %d %s\"}\n", g->threads, g->name);
-    fflush(stdout);
+static struct bench_machine machine;
+static void line(const char *name, double value, const char *unit, double limit, const char *limit_is) {
+    bench_line(&(struct bench_row){.suite = "gpu", .name = name, .value = value, .unit = unit, .better = strcmp(unit, "ms") ? "higher" : "lower",
+                                   .limit = limit, .limit_is = limit_is});
 }
 static bool want(const char *name) {
     return !filter || strstr(name, filter);
@@ -92,123 +67,17 @@ static struct gpu_weight weight(uint32_t type, uint32_t n, uint32_t k) {
     return (struct gpu_weight){type, n, k, p};
 }
 
-/* best of several runs of `body`, seconds */
-#define BEST(seconds, least, body)                                                                                    \
+/* median of several runs of `body`, seconds */
+#define MEDIAN(seconds, most, body)                                                                                   \
     do {                                                                                                              \
-        double t0_ = now();                                                                                           \
-        seconds = 1e9;                                                                                                \
-        for (int i_ = 0; i_ < 3 || now() - t0_ < (least); i_++) {                                                     \
-            double t_ = now();                                                                                        \
+        struct bench_sample sample_ = {.n = 0};                                                                       \
+        while (bench_more(&sample_, 7, most)) {                                                                       \
+            bench_start(&sample_);                                                                                    \
             body;                                                                                                     \
-            t_ = now() - t_;                                                                                          \
-            seconds = t_ < seconds ? t_ : seconds;                                                                    \
+            bench_stop(&sample_, 1);                                                                                  \
         }                                                                                                             \
+        seconds = 1 / bench_median(&sample_);                                                                         \
     } while (0)
-
-/* ---------------------------------------------------------------- the machine */
-
-static uint8_t *big;
-static const size_t big_bytes = (size_t)256 << 20;
-static volatile uint64_t sink;
-
-static void read_task(void *arg, uint32_t task, int thread) {
-    size_t n = big_bytes / 64; /* 64 tasks, each in four streams */
-    const uint64_t *p = (const uint64_t *)(const void *)(big + n * task);
-    size_t q = n / 32;
-    uint64_t a[4][8] = {{0}};
-    for (size_t i = 0; i < q; i += 8)
-        for (size_t s = 0; s < 4; s++) {
-            __builtin_prefetch(p + s * q + i + 256);
-            for (size_t k = 0; k < 8; k++)
-                a[s][k] ^= p[s * q + i + k];
-        }
-    uint64_t x = 0;
-    for (int i = 0; i < 32; i++)
-        x ^= a[i / 8][i % 8];
-    sink ^= x;
-}
-
-#if defined(__x86_64__)
-__attribute__((target("avx512f"))) static void fma512(int n) {
-    __m512 a[12], x = _mm512_set1_ps(1e-9f);
-    for (int i = 0; i < 12; i++)
-        a[i] = _mm512_set1_ps((float)i);
-    for (int j = 0; j < n; j++) {
-#pragma GCC unroll 12
-        for (int i = 0; i < 12; i++)
-            a[i] = _mm512_fmadd_ps(x, x, a[i]);
-        __asm__ volatile("" : "+v"(x));
-    }
-    for (int i = 1; i < 12; i++)
-        a[0] = _mm512_add_ps(a[0], a[i]);
-    sink ^= (uint64_t)_mm512_reduce_add_ps(a[0]);
-}
-__attribute__((target("avx2,fma"))) static void fma256(int n) {
-    __m256 a[12], x = _mm256_set1_ps(1e-9f);
-    for (int i = 0; i < 12; i++)
-        a[i] = _mm256_set1_ps((float)i);
-    for (int j = 0; j < n; j++) {
-#pragma GCC unroll 12
-        for (int i = 0; i < 12; i++)
-            a[i] = _mm256_fmadd_ps(x, x, a[i]);
-        __asm__ volatile("" : "+x"(x));
-    }
-    for (int i = 1; i < 12; i++)
-        a[0] = _mm256_add_ps(a[0], a[i]);
-    float f[8];
-    _mm256_storeu_ps(f, a[0]);
-    sink ^= (uint64_t)f[0];
-}
-__attribute__((target("avx512f,avx512vnni"))) static void vnni512(int n) {
-    __m512i a[12], x = _mm512_set1_epi8(3);
-    for (int i = 0; i < 12; i++)
-        a[i] = _mm512_set1_epi32(i);
-    for (int j = 0; j < n; j++) {
-#pragma GCC unroll 12
-        for (int i = 0; i < 12; i++)
-            a[i] = _mm512_dpbusd_epi32(a[i], x, x);
-        __asm__ volatile("" : "+v"(x));
-    }
-    for (int i = 1; i < 12; i++)
-        a[0] = _mm512_add_epi32(a[0], a[i]);
-    sink ^= (uint64_t)_mm512_reduce_add_epi32(a[0]);
-}
-static void peak_task(void *arg, uint32_t task, int thread) {
-    const int *kind = arg;
-    if (*kind == 0)
-        fma256(2000000);
-    else if (*kind == 1)
-        fma512(2000000);
-    else
-        vnni512(2000000);
-}
-#endif
-
-static double fma_peak, bandwidth;
-
-static void machine(void) {
-    double s;
-    big = gpu_alloc(g, big_bytes);
-    if (!big)
-        exit(1);
-    memset(big, 1, big_bytes);
-    BEST(s, 1.5, pool_run(g->pool, 64, read_task, NULL));
-    bandwidth = (double)big_bytes / s * 1e-9;
-    line("read bandwidth", bandwidth, "GB/s", 0, NULL, 0);
-    gpu_free(g, big);
-#if defined(__x86_64__)
-    int wide = !strcmp(g->name, "avx512");
-    int kind = wide;
-    BEST(s, 0.2, pool_run(g->pool, (uint32_t)g->threads, peak_task, &kind));
-    fma_peak = g->threads * 2e6 * 12 * (wide ? 16 : 8) * 2 / s * 1e-9;
-    line("fp32 fma peak", fma_peak, "GFLOP/s", 0, NULL, 0);
-    if (wide) {
-        kind = 2;
-        BEST(s, 0.2, pool_run(g->pool, (uint32_t)g->threads, peak_task, &kind));
-        line("int8 dot peak (VNNI)", g->threads * 2e6 * 12 * 64 * 2 / s * 1e-9, "Gop/s", 0, NULL, 0);
-    }
-#endif
-}
 
 /* ---------------------------------------------------------------- a model's matrices */
 
@@ -290,25 +159,22 @@ static void forward(uint32_t t, uint32_t heads, bool act_q8) {
     }
 }
 
-static void inference(uint32_t type, uint32_t head_type, double goal_decode, double goal_prefill, const char *peer,
-                      double peer_decode, double peer_prefill) {
+static void inference(uint32_t type, uint32_t head_type) {
     char name[96];
     bool act_q8 = gpu_type_quantised(type);
-    double s;
+    double s, linear = 2.0 * L * (C * (2.0 * C + 2 * G * D) + 3.0 * C * F), top = 2.0 * C * V, peak = act_q8 ? machine.int8 : machine.fma;
     snprintf(name, sizeof name, "decode matrices %s", gpu_type_name(type));
     if (!want(name))
         return;
     model_new(type, head_type);
-    BEST(s, 1.0, forward(1, 1, act_q8));
-    line(name, 1 / s, "tok/s", goal_decode, peer, peer_decode);
-    snprintf(name, sizeof name, "decode matrices %s, share of read bandwidth", gpu_type_name(type));
-    line(name, (double)weight_bytes / s * 1e-9 / bandwidth * 100, "%", 75, NULL, 0);
-    BEST(s, 0.5, forward(8, 8, act_q8));
+    MEDIAN(s, 60, forward(1, 1, act_q8));
+    line(name, 1 / s, "tok/s", machine.read / (double)weight_bytes, "weights over read bandwidth");
+    MEDIAN(s, 30, forward(8, 8, act_q8));
     snprintf(name, sizeof name, "8 sequences %s", gpu_type_name(type));
-    line(name, 8 / s, "tok/s", 0, NULL, 0);
-    BEST(s, 0.5, forward(512, 1, act_q8));
+    line(name, 8 / s, "tok/s", peak / (linear + top), "operations over peak");
+    MEDIAN(s, 20, forward(512, 1, act_q8));
     snprintf(name, sizeof name, "prefill matrices %s, 512", gpu_type_name(type));
-    line(name, 512 / s, "tok/s", goal_prefill, peer, peer_prefill);
+    line(name, 512 / s, "tok/s", peak / (linear + top / 512), "operations over peak");
     model_free();
 }
 
@@ -323,14 +189,9 @@ static void product(const char *name, struct gpu_gemm p) {
     p.a = a;
     p.b = b;
     p.c = c;
-    BEST(s, 0.3, DO(gemm(g, &p, E)));
+    MEDIAN(s, 40, DO(gemm(g, &p, E)));
     double rate = 2.0 * p.m * p.n * p.k / s * 1e-9;
-    char full[128];
-    line(name, rate, "GFLOP/s", 0, NULL, 0);
-    if (fma_peak > 0) {
-        snprintf(full, sizeof full, "%s, share of peak", name);
-        line(full, rate / fma_peak * 100, "%", 0, NULL, 0);
-    }
+    line(name, rate, "GFLOP/s", machine.fma * 1e-9, "fma peak");
     gpu_free(g, a);
     gpu_free(g, b);
     gpu_free(g, c);
@@ -359,10 +220,10 @@ static void training(void) {
         struct gpu_weight w = weight(GPU_Q4_1, F, C);
         float *a = floats((size_t)T * F), *b = floats((size_t)T * F);
         struct gpu_out o = {b, F, &w};
-        BEST(s, 0.3, DO(matmul(g, &o, 1, a, C, T, E)));
-        line("matmul Q4_1 weights act=f32 1024x1536x576", 2.0 * T * F * C / s * 1e-9, "GFLOP/s", 0, NULL, 0);
-        BEST(s, 0.3, DO(matmul_dx(g, a, C, b, F, T, &w, GPU_SET, E)));
-        line("matmul_dx Q4_1 weights 1024x576x1536", 2.0 * T * F * C / s * 1e-9, "GFLOP/s", 0, NULL, 0);
+        MEDIAN(s, 40, DO(matmul(g, &o, 1, a, C, T, E)));
+        line("matmul Q4_1 weights act=f32 1024x1536x576", 2.0 * T * F * C / s * 1e-9, "GFLOP/s", machine.fma * 1e-9, "fma peak");
+        MEDIAN(s, 40, DO(matmul_dx(g, a, C, b, F, T, &w, GPU_SET, E)));
+        line("matmul_dx Q4_1 weights 1024x576x1536", 2.0 * T * F * C / s * 1e-9, "GFLOP/s", machine.fma * 1e-9, "fma peak");
         gpu_free(g, a);
         gpu_free(g, b);
         gpu_free(g, (void *)(uintptr_t)w.packed);
@@ -373,24 +234,24 @@ static void training(void) {
         float *q = floats((size_t)T * C), *k = floats((size_t)T * G * D), *v = floats((size_t)T * G * D), *o = floats((size_t)T * C);
         float *dq = floats((size_t)T * C), *dk = floats((size_t)T * G * D), *dv = floats((size_t)T * G * D);
         float *m = floats(T * H), *l = floats(T * H);
-        BEST(s, 0.3, DO(attn(g, o, m, l, q, k, v, &a, seg, 4, E)));
-        line("attention forward 4x256, a layer", s * 1e3, "ms", 0, NULL, 0);
-        BEST(s, 0.3, DO(attn_dx(g, dq, dk, dv, q, o, m, l, q, k, v, &a, seg, 4, E)));
-        line("attention backward 4x256, a layer", s * 1e3, "ms", 0, NULL, 0);
+        MEDIAN(s, 40, DO(attn(g, o, m, l, q, k, v, &a, seg, 4, E)));
+        line("attention forward 4x256, a layer", s * 1e3, "ms", 0, NULL);
+        MEDIAN(s, 40, DO(attn_dx(g, dq, dk, dv, q, o, m, l, q, k, v, &a, seg, 4, E)));
+        line("attention backward 4x256, a layer", s * 1e3, "ms", 0, NULL);
         float *p[] = {q, k, v, o, dq, dk, dv, m, l};
         for (int i = 0; i < 9; i++)
             gpu_free(g, p[i]);
     }
     if (want("rows")) {
         float *a = floats((size_t)T * F), *b = floats((size_t)T * F), *c = floats((size_t)T * F);
-        BEST(s, 0.2, DO(glu(g, a, a, b, (size_t)T * F, GPU_SILU, E)));
-        line("rows: swiglu 1024x1536", s * 1e3, "ms", 0, NULL, 0);
-        BEST(s, 0.2, DO(glu_dx(g, a, b, c, a, b, (size_t)T * F, GPU_SILU, E)));
-        line("rows: swiglu backward 1024x1536", s * 1e3, "ms", 0, NULL, 0);
-        BEST(s, 0.2, DO(rmsnorm(g, c, NULL, a, b, T, C, 1e-5f, E)));
-        line("rows: rmsnorm 1024x576", s * 1e3, "ms", 0, NULL, 0);
-        BEST(s, 0.2, DO(rmsnorm_dx(g, c, c, a, a, b, T, C, true, E)));
-        line("rows: rmsnorm backward 1024x576", s * 1e3, "ms", 0, NULL, 0);
+        MEDIAN(s, 40, DO(glu(g, a, a, b, (size_t)T * F, GPU_SILU, E)));
+        line("rows: swiglu 1024x1536", s * 1e3, "ms", 0, NULL);
+        MEDIAN(s, 40, DO(glu_dx(g, a, b, c, a, b, (size_t)T * F, GPU_SILU, E)));
+        line("rows: swiglu backward 1024x1536", s * 1e3, "ms", 0, NULL);
+        MEDIAN(s, 40, DO(rmsnorm(g, c, NULL, a, b, T, C, 1e-5f, E)));
+        line("rows: rmsnorm 1024x576", s * 1e3, "ms", 0, NULL);
+        MEDIAN(s, 40, DO(rmsnorm_dx(g, c, c, a, a, b, T, C, true, E)));
+        line("rows: rmsnorm backward 1024x576", s * 1e3, "ms", 0, NULL);
         uint32_t pos[T];
         double freq[32];
         float *ct = floats((size_t)256 * 32), *st = floats((size_t)256 * 32);
@@ -398,12 +259,12 @@ static void training(void) {
             pos[i] = (uint32_t)i % 256;
         gpu_rope_freqs(freq, D, 100000.0);
         gpu_rope_table(ct, st, 256, D, freq);
-        BEST(s, 0.2, DO(rope(g, c, C, T, H, D, D, ct, st, pos, GPU_ROPE_NORM, false, E)));
-        line("rows: rope 1024x9x64", s * 1e3, "ms", 0, NULL, 0);
+        MEDIAN(s, 40, DO(rope(g, c, C, T, H, D, D, ct, st, pos, GPU_ROPE_NORM, false, E)));
+        line("rows: rope 1024x9x64", s * 1e3, "ms", 0, NULL);
         float *z = floats((size_t)128 * V), nll[128];
         uint32_t target[128] = {0};
-        BEST(s, 0.3, DO(xent(g, nll, z, V, 128, V, target, true, E)));
-        line("rows: cross-entropy 128x49152", s * 1e3, "ms", 0, NULL, 0);
+        MEDIAN(s, 40, DO(xent(g, nll, z, V, 128, V, target, true, E)));
+        line("rows: cross-entropy 128x49152", s * 1e3, "ms", 0, NULL);
         float *p[] = {a, b, c, ct, st, z};
         for (int i = 0; i < 6; i++)
             gpu_free(g, p[i]);
@@ -422,8 +283,8 @@ static void attribution(void) {
         exit(1);
     for (size_t i = 0; i < n * len; i += 64)
         r[i] = (int8_t)(i % 251 - 125);
-    BEST(s, 0.5, DO(dot_i8(g, out, 1, r, len, n, q, len, 1, len, E)));
-    line("scores: int8 rows of 4096, one query", n * len / s * 1e-9, "GB/s", 0, NULL, 0);
+    MEDIAN(s, 40, DO(dot_i8(g, out, 1, r, len, n, q, len, 1, len, E)));
+    line("scores: int8 rows of 4096, one query", n * len / s * 1e-9, "GB/s", machine.read * 1e-9, "read bandwidth");
     gpu_free(g, r);
     gpu_free(g, q);
     gpu_free(g, out);
@@ -432,11 +293,13 @@ static void attribution(void) {
 int main(int argc, char **argv) {
     struct gpu_config c = {.threads = argc > 1 ? atoi(argv[1]) : 0, .backend = argc > 2 ? argv[2] : NULL};
     struct err e;
-    cpu_time = getenv("BENCH_CPU_TIME") != NULL;
+    bench_cpu_time = getenv("BENCH_CPU_TIME") != NULL;
     filter = argc > 3 ? argv[3] : NULL;
     if (gpu_open(&g, &c, &e))
         die(&e);
-    machine();
+    snprintf(bench_command, sizeof bench_command, "%sbench_gpu %d %s", bench_cpu_time ? "BENCH_CPU_TIME=1 " : "", g->threads, g->name);
+    bench_machine(&machine, g);
+    bench_machine_lines("gpu", &machine, g);
     x = floats((size_t)512 * C);
     h = floats((size_t)512 * C);
     qkv = floats((size_t)512 * (C + 2 * G * D));
@@ -444,10 +307,10 @@ int main(int argc, char **argv) {
     logits = floats((size_t)8 * V);
     xq = (struct gpu_q8){512, C, gpu_alloc(g, 512 * C), floats(512 * C / 32), floats(512 * C / 32)};
     fq = (struct gpu_q8){512, F, gpu_alloc(g, 512 * F), floats(512 * F / 32), floats(512 * F / 32)};
-    inference(GPU_Q4_1, GPU_Q8_0, 320, 1500, "llama.cpp, Zen 3", 157, 411);
-    inference(GPU_Q4_0, GPU_Q8_0, 330, 1500, "ik_llama.cpp, Zen 3", 181, 501);
-    inference(GPU_Q8_0, GPU_Q8_0, 220, 1000, "ik_llama.cpp, Zen 3", 122, 438);
-    inference(GPU_F16, GPU_F16, 120, 750, "ik_llama.cpp, Zen 3", 63, 380);
+    inference(GPU_Q4_1, GPU_Q8_0);
+    inference(GPU_Q4_0, GPU_Q8_0);
+    inference(GPU_Q8_0, GPU_Q8_0);
+    inference(GPU_F16, GPU_F16);
     training();
     attribution();
     gpu_close(g);

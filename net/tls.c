@@ -1,5 +1,6 @@
 #include "net/tls.h"
 
+#include "base/clock.h"
 #include "base/entropy.h"
 #include "base/file.h"
 #include "base/mem.h"
@@ -13,6 +14,7 @@
 
 #include "base/banned.h"
 
+#define SESSION_US 3600000000ull /* a certificate is looked at again after an hour at the latest */
 #define SESSIONS 8
 #define PENDING_MAX (1u << 20) /* bytes received and not yet taken by mbedTLS: a record holds 16 KiB */
 
@@ -22,6 +24,7 @@ struct tls_ctx {
     struct kept {
         char host[256];
         mbedtls_ssl_session s;
+        uint64_t since_us; /* of the full handshake behind it */
         bool set;
     } kept[SESSIONS];
     unsigned next;
@@ -125,7 +128,7 @@ enum loam_status tls_new(struct tls **out, struct tls_ctx *c, const char *host, 
         return fail(err, LOAM_ETLS, host, rc);
     }
     for (size_t i = 0; i < SESSIONS; i++)
-        if (c->kept[i].set && !strcmp(c->kept[i].host, t->host) && !mbedtls_ssl_set_session(&t->ssl, &c->kept[i].s)) {
+        if (c->kept[i].set && !strcmp(c->kept[i].host, t->host) && clock_mono_us() - c->kept[i].since_us < SESSION_US && !mbedtls_ssl_set_session(&t->ssl, &c->kept[i].s)) {
             t->offered = true;
             t->id_len = c->kept[i].s.id_len;
             memcpy(t->id, c->kept[i].s.id, 32);
@@ -157,6 +160,8 @@ static void keep_session(struct tls *t) {
     c->kept[i].set = !mbedtls_ssl_get_session(&t->ssl, &c->kept[i].s);
     memcpy(c->kept[i].host, t->host, sizeof t->host);
     t->resumed = t->offered && t->id_len && c->kept[i].set && c->kept[i].s.id_len == t->id_len && !memcmp(c->kept[i].s.id, t->id, t->id_len);
+    if (!t->resumed)
+        c->kept[i].since_us = clock_mono_us();
 }
 
 enum loam_status tls_feed(struct tls *t, const void *p, size_t n, struct buf *plain, struct buf *out, bool *open, bool *eof,

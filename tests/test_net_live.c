@@ -176,7 +176,7 @@ static void send_tx(struct fixture *f, struct chain_receipt *r, const struct add
     struct hash32 again;
     if (chain_send(f->c, &again, raw.data, raw.len, &e)) /* mined at once: anvil knows it, or calls its nonce used */
         assert_int_equal(e.code, LOAM_ENONCE);
-    OK(chain_receipt_wait(f->c, r, &hash, 0, 10000, NULL, &e));
+    OK(chain_receipt_wait(f->c, r, &hash, 0, 60000, NULL, &e));
     buf_clear(&raw);
 }
 
@@ -320,12 +320,12 @@ static void test_follow(void **state) {
     NEED_ANVIL();
     begin(&f);
     OK(chain_start(f.c, &e));
-    OK(chain_wait(f.c, 1, 5000, NULL, &e));
+    OK(chain_wait(f.c, 1, 60000, NULL, &e));
     OK(chain_head(f.c, &h, &e));
     uint64_t n = h.h.number;
     rpc_do(&f, "anvil_mine", "[\"0x2\"]");
     chain_poke(f.c);
-    OK(chain_wait(f.c, n + 2, 5000, NULL, &e));
+    OK(chain_wait(f.c, n + 2, 60000, NULL, &e));
     FAILS(LOAM_ETIMEOUT, chain_wait(f.c, n + 1000, 200, NULL, &e));
     finish(&f);
 }
@@ -399,7 +399,7 @@ static void test_new_heads(void **state) {
     struct chain_config cfg = {.chain_id = 31337, .rules = {.anvil = true}, .poll_ms = 3600000};
     OK(chain_new(&f.c, &cfg, f.rpc, &f.store, NULL, &e));
     OK(chain_start(f.c, &e));
-    OK(chain_wait(f.c, 1, 5000, NULL, &e));
+    OK(chain_wait(f.c, 1, 60000, NULL, &e));
     snprintf(ws_url, sizeof ws_url, "ws://127.0.0.1:%u", port);
     watched = f.c;
     on_loop(watch_begin);
@@ -411,7 +411,7 @@ static void test_new_heads(void **state) {
     OK(chain_head(f.c, &h, &e));
     for (uint64_t i = 1; i <= 5; i++) {
         rpc_do(&f, "anvil_mine", "[\"0x1\"]");
-        OK(chain_wait(f.c, h.h.number + i, 3000, NULL, &e));
+        OK(chain_wait(f.c, h.h.number + i, 60000, NULL, &e));
     }
     for (int i = 0; i < 250 && watch_state.heads < 5; i++) { /* the last message may come after the poll it caused */
         usleep(20000);

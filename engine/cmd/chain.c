@@ -184,7 +184,7 @@ static enum loam_status storage(struct cmd_call *c, struct err *err) {
             u256_to_be(slot.b, v);
     }
     if (!s)
-        s = node_chain_storage(cmd_node(c), &value, &a, &slot, err);
+        s = node_chain_storage(cmd_node(c), &value, &a, &slot, 1, err);
     if (!s)
         cmd_result(c, json_pack("{s:s s:s s:s}", "address", addr_hex(hex, &a), "slot", hash_hex(sh, &slot),
                                 "value", hash_hex(vh, &value)));

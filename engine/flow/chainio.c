@@ -244,12 +244,20 @@ struct slotref slot_item(struct slotref array, uint64_t index, unsigned bytes) {
     return r;
 }
 
-enum loam_status fslot(struct node *n, struct hash32 *out, const char *contract, struct slotref ref, struct err *err) {
+enum loam_status fslots(struct node *n, struct hash32 *out, const char *contract, const struct slotref *refs, size_t count, struct err *err) {
     struct addr20 a;
+    struct hash32 slots[SLOTS_MAX];
     enum loam_status s;
+    LOAM_ASSERT(count <= SLOTS_MAX);
+    for (size_t i = 0; i < count; i++)
+        slots[i] = refs[i].slot;
     if ((s = node_chain_contract(n, contract, &a, err)))
         return s;
-    return node_chain_storage(n, out, &a, &ref.slot, err);
+    return node_chain_storage(n, out, &a, slots, count, err);
+}
+
+enum loam_status fslot(struct node *n, struct hash32 *out, const char *contract, struct slotref ref, struct err *err) {
+    return fslots(n, out, contract, &ref, 1, err);
 }
 
 enum loam_status fslot_u256(struct node *n, struct u256 *out, const char *contract, struct slotref ref, struct err *err) {
@@ -290,16 +298,16 @@ enum loam_status fslot_u64(struct node *n, uint64_t *out, const char *contract, 
 
 enum loam_status account_read(struct node *n, struct account_info *out, uint64_t id, struct err *err) {
     struct slotref base = slot_u64(slot_of(SLOT_ACCOUNTS_ACCOUNTS), id);
-    struct hash32 a, b, c;
+    const struct slotref at[] = {slot_plus(base, WORD_ACCOUNTS_ACCOUNT_SIGNING), slot_plus(base, WORD_ACCOUNTS_ACCOUNT_PAYOUT),
+                                 slot_plus(base, WORD_ACCOUNTS_ACCOUNT_RECOVERY)};
+    struct hash32 w[3];
     enum loam_status s;
-    if ((s = fslot(n, &a, "Accounts", slot_plus(base, WORD_ACCOUNTS_ACCOUNT_SIGNING), err)) ||
-        (s = fslot(n, &b, "Accounts", slot_plus(base, WORD_ACCOUNTS_ACCOUNT_PAYOUT), err)) ||
-        (s = fslot(n, &c, "Accounts", slot_plus(base, WORD_ACCOUNTS_ACCOUNT_RECOVERY), err)))
+    if ((s = fslots(n, w, "Accounts", at, 3, err)))
         return s;
     out->id = id;
-    out->signing = word_addr(&a, AT_ACCOUNTS_ACCOUNT_SIGNING);
-    out->payout = word_addr(&b, AT_ACCOUNTS_ACCOUNT_PAYOUT);
-    out->recovery = word_addr(&c, AT_ACCOUNTS_ACCOUNT_RECOVERY);
+    out->signing = word_addr(&w[0], AT_ACCOUNTS_ACCOUNT_SIGNING);
+    out->payout = word_addr(&w[1], AT_ACCOUNTS_ACCOUNT_PAYOUT);
+    out->recovery = word_addr(&w[2], AT_ACCOUNTS_ACCOUNT_RECOVERY);
     if (addr_is_zero(&out->payout))
         return err_set(err, LOAM_ENOTFOUND, "no account %llu is registered", (unsigned long long)id);
     return LOAM_OK;

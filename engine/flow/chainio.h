@@ -58,6 +58,8 @@ struct slotref slot_addr(struct slotref mapping, const struct addr20 *key);
 struct slotref slot_hash(struct slotref mapping, const struct hash32 *key);
 struct slotref slot_plus(struct slotref s, uint64_t words);              /* a later word of a struct */
 struct slotref slot_item(struct slotref array, uint64_t index, unsigned bytes); /* word that holds item `index` of a dynamic array whose items take `bytes` */
+/* All at one head: what belongs together is read together. count is at most SLOTS_MAX. */
+enum loam_status fslots(struct node *n, struct hash32 *out, const char *contract, const struct slotref *s, size_t count, struct err *err) LOAM_MUST_USE;
 enum loam_status fslot(struct node *n, struct hash32 *out, const char *contract, struct slotref s, struct err *err) LOAM_MUST_USE;
 enum loam_status fslot_u256(struct node *n, struct u256 *out, const char *contract, struct slotref s, struct err *err) LOAM_MUST_USE;
 /* `size` bytes at `at` from the word's low end, at most 8. */

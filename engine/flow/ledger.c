@@ -19,14 +19,17 @@ enum loam_status batch_count(struct node *n, uint64_t *out, struct err *err) {
 
 enum loam_status entry_read(struct node *n, struct entry *e, uint64_t batch, struct err *err) {
     struct slotref b = slot_u64(slot_of(SLOT_LEDGER_ENTRIES), batch);
-    struct hash32 one, two;
+    const struct slotref at[] = {slot_plus(b, WORD_LEDGER_ENTRY_STATEMENT), slot_plus(b, WORD_LEDGER_ENTRY_POSTER),
+                                 slot_plus(b, WORD_LEDGER_ENTRY_DRAW_BLOCK), slot_plus(b, WORD_LEDGER_ENTRY_TRACE_ROOT)};
+    struct hash32 w[4], one, two;
     enum loam_status s;
     memset(e, 0, sizeof *e);
-    if ((s = fslot(n, &e->statement, "Ledger", slot_plus(b, WORD_LEDGER_ENTRY_STATEMENT), err)) ||
-        (s = fslot(n, &one, "Ledger", slot_plus(b, WORD_LEDGER_ENTRY_POSTER), err)) ||
-        (s = fslot(n, &two, "Ledger", slot_plus(b, WORD_LEDGER_ENTRY_DRAW_BLOCK), err)) ||
-        (s = fslot(n, &e->trace_root, "Ledger", slot_plus(b, WORD_LEDGER_ENTRY_TRACE_ROOT), err)))
+    if ((s = fslots(n, w, "Ledger", at, 4, err)))
         return s;
+    e->statement = w[0];
+    one = w[1];
+    two = w[2];
+    e->trace_root = w[3];
     e->id = batch;
     e->poster = FIELD(one, POSTER);
     e->state = (enum batch_state)FIELD(one, STATE);
@@ -50,25 +53,32 @@ bool entry_commits_closed(const struct entry *e, uint64_t now) {
 
 enum loam_status seat_read(struct node *n, struct seat *out, uint64_t batch, uint64_t validator, struct err *err) {
     struct slotref b = slot_u64(slot_u64(slot_of(SLOT_LEDGER_SEATS), batch), validator);
-    uint64_t verdict;
+    const struct slotref at[] = {slot_plus(b, WORD_LEDGER_SEAT_WEIGHT), slot_plus(b, WORD_LEDGER_SEAT_COMMITMENT),
+                                 slot_plus(b, WORD_LEDGER_SEAT_TRACE_ROOT), slot_plus(b, WORD_LEDGER_SEAT_VERDICT)};
+    struct hash32 w[4];
     enum loam_status s;
-    if ((s = fslot_u256(n, &out->weight, "Ledger", slot_plus(b, WORD_LEDGER_SEAT_WEIGHT), err)) ||
-        (s = fslot(n, &out->commitment, "Ledger", slot_plus(b, WORD_LEDGER_SEAT_COMMITMENT), err)) ||
-        (s = fslot(n, &out->trace_root, "Ledger", slot_plus(b, WORD_LEDGER_SEAT_TRACE_ROOT), err)) ||
-        (s = fslot_u64(n, &verdict, "Ledger", slot_plus(b, WORD_LEDGER_SEAT_VERDICT), AT_LEDGER_SEAT_VERDICT, SIZE_LEDGER_SEAT_VERDICT, err)))
+    if ((s = fslots(n, w, "Ledger", at, 4, err)))
         return s;
-    out->verdict = (unsigned)verdict;
+    out->weight = u256_from_be(w[0].b);
+    out->commitment = w[1];
+    out->trace_root = w[2];
+    out->verdict = (unsigned)word_u64(&w[3], AT_LEDGER_SEAT_VERDICT, SIZE_LEDGER_SEAT_VERDICT);
     return LOAM_OK;
 }
 
 enum loam_status pot_read(struct node *n, struct pot *out, uint64_t poster, struct err *err) {
     struct slotref b = slot_u64(slot_of(SLOT_REWARDS_POTS), poster);
+    const struct slotref at[] = {slot_plus(b, WORD_REWARDS_POT_SETTLED), slot_plus(b, WORD_REWARDS_POT_CLAIMED),
+                                 slot_plus(b, WORD_REWARDS_POT_PAYOUT_ROOT), slot_plus(b, WORD_REWARDS_POT_CLAIM_ROOT)};
+    struct hash32 w[4];
     enum loam_status s;
-    if ((s = fslot_u256(n, &out->settled, "Rewards", slot_plus(b, WORD_REWARDS_POT_SETTLED), err)) ||
-        (s = fslot_u256(n, &out->claimed, "Rewards", slot_plus(b, WORD_REWARDS_POT_CLAIMED), err)) ||
-        (s = fslot(n, &out->payout_root, "Rewards", slot_plus(b, WORD_REWARDS_POT_PAYOUT_ROOT), err)))
+    if ((s = fslots(n, w, "Rewards", at, 4, err)))
         return s;
-    return fslot(n, &out->claim_root, "Rewards", slot_plus(b, WORD_REWARDS_POT_CLAIM_ROOT), err);
+    out->settled = u256_from_be(w[0].b);
+    out->claimed = u256_from_be(w[1].b);
+    out->payout_root = w[2];
+    out->claim_root = w[3];
+    return LOAM_OK;
 }
 
 enum loam_status paid_read(struct node *n, struct u256 *out, uint64_t poster, uint64_t account, struct err *err) {
@@ -232,15 +242,17 @@ enum loam_status training_read(struct flow *f, struct st_training *t, json_t **j
     struct find x = {.id = model, .st = ST_Training, .field = "statement", .out = t};
     enum st_id ids[] = {ST_Training};
     struct slotref m = slot_u64(slot_of(SLOT_MODELS_MODELS), model);
-    struct hash32 want;
+    const struct slotref at[] = {slot_plus(m, WORD_MODELS_MODEL_TRAINING), slot_plus(m, WORD_MODELS_MODEL_DATA_ROOT)};
+    struct hash32 w[2], want;
     enum loam_status s;
     *json = NULL;
-    if ((s = fslot(f->node, &want, "Models", slot_plus(m, WORD_MODELS_MODEL_TRAINING), err)))
+    if ((s = fslots(f->node, w, "Models", at, 2, err)))
         return s;
+    want = w[0];
     if (hash_is_zero(&want))
         return err_set(err, LOAM_ENOTFOUND, "model %llu is not published on this chain", (unsigned long long)model);
-    if (data_root && (s = fslot(f->node, data_root, "Models", slot_plus(m, WORD_MODELS_MODEL_DATA_ROOT), err)))
-        return s;
+    if (data_root)
+        *data_root = w[1];
     s = fevents(f, "Models", "Published(uint64 indexed model, uint64 indexed trainer, bytes32 training, %T statement)", ids, fdeploy_block(f->node),
                 UINT64_MAX, find_one, &x, err);
     *json = x.json;

@@ -13,14 +13,18 @@ struct stake {
 
 static enum loam_status read_stake(struct flow *f, struct stake *v, uint64_t account, struct err *err) {
     struct slotref b = slot_u64(slot_of(SLOT_VALIDATORS_VALIDATORS), account);
-    struct hash32 w;
+    const struct slotref at[] = {slot_plus(b, WORD_VALIDATORS_VALIDATOR_STAKE), slot_plus(b, WORD_VALIDATORS_VALIDATOR_UNBONDING),
+                                 slot_plus(b, WORD_VALIDATORS_VALIDATOR_RELEASE_AT), slot_plus(b, WORD_VALIDATORS_VALIDATOR_SHARE_AT),
+                                 slot_plus(b, WORD_VALIDATORS_VALIDATOR_OWED)};
+    struct hash32 word[5], w;
     enum loam_status s;
-    if ((s = fslot_u256(f->node, &v->stake, "Validators", slot_plus(b, WORD_VALIDATORS_VALIDATOR_STAKE), err)) ||
-        (s = fslot_u256(f->node, &v->unbonding, "Validators", slot_plus(b, WORD_VALIDATORS_VALIDATOR_UNBONDING), err)) ||
-        (s = fslot(f->node, &w, "Validators", slot_plus(b, WORD_VALIDATORS_VALIDATOR_RELEASE_AT), err)) ||
-        (s = fslot_u256(f->node, &v->share_at, "Validators", slot_plus(b, WORD_VALIDATORS_VALIDATOR_SHARE_AT), err)) ||
-        (s = fslot_u256(f->node, &v->owed, "Validators", slot_plus(b, WORD_VALIDATORS_VALIDATOR_OWED), err)))
+    if ((s = fslots(f->node, word, "Validators", at, 5, err)))
         return s;
+    v->stake = u256_from_be(word[0].b);
+    v->unbonding = u256_from_be(word[1].b);
+    w = word[2];
+    v->share_at = u256_from_be(word[3].b);
+    v->owed = u256_from_be(word[4].b);
     _Static_assert(WORD_VALIDATORS_VALIDATOR_RELEASE_AT == WORD_VALIDATORS_VALIDATOR_SINCE &&
                        WORD_VALIDATORS_VALIDATOR_SINCE == WORD_VALIDATORS_VALIDATOR_SLOT,
                    "one word holds the three");

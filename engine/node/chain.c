@@ -773,15 +773,16 @@ enum loam_status node_chain_balance(struct node *n, struct u256 *wei, uint64_t *
     return s;
 }
 
-enum loam_status node_chain_storage(struct node *n, struct hash32 *value, const struct addr20 *a,
-                                    const struct hash32 *slot, struct err *err) {
+enum loam_status node_chain_storage(struct node *n, struct hash32 *values, const struct addr20 *a,
+                                    const struct hash32 *slots, size_t count, struct err *err) {
     struct chain *light;
-    struct u256 v;
+    struct u256 v[SLOTS_MAX];
+    LOAM_ASSERT(count <= SLOTS_MAX);
     enum loam_status s = node_chain_ready(n, &light, NULL, err);
     if (!s)
-        s = chain_slots(light, &v, a, slot, 1, NULL, err);
-    if (!s)
-        u256_to_be(value->b, v);
+        s = chain_slots(light, v, a, slots, count, NULL, err);
+    for (size_t i = 0; !s && i < count; i++)
+        u256_to_be(values[i].b, v[i]);
     return s;
 }
 

@@ -33,7 +33,10 @@ enum loam_status node_chain_contract(struct node *n, const char *name, struct ad
 enum loam_status node_chain_contracts_set(struct node *n, const json_t *contracts, uint64_t deploy_block, struct err *err) LOAM_MUST_USE;
 /* Verified reads at the newest known head (eth_getProof against its state root). */
 enum loam_status node_chain_balance(struct node *n, struct u256 *wei, uint64_t *nonce, const struct addr20 *a, struct err *err) LOAM_MUST_USE;
-enum loam_status node_chain_storage(struct node *n, struct hash32 *value, const struct addr20 *a, const struct hash32 *slot, struct err *err) LOAM_MUST_USE;
+/* n slots of one contract, all at the same head: two calls may see two heads, and a record torn between them. n is at most SLOTS_MAX. */
+#define SLOTS_MAX 16
+enum loam_status node_chain_storage(struct node *n, struct hash32 *values, const struct addr20 *a, const struct hash32 *slots, size_t count,
+                                    struct err *err) LOAM_MUST_USE;
 /* The light client when it follows the head; else why not: LOAM_ESTATE unconfigured, LOAM_EBUSY being checked, LOAM_ECHAIN,
  * LOAM_EGENESIS, LOAM_ECODE, LOAM_ENET… */
 enum loam_status node_chain_need(struct node *n, struct chain **out, struct err *err) LOAM_MUST_USE;

@@ -12,6 +12,9 @@
 #include "node/job.h"
 #include "store/blob.h"
 
+#include <stdio.h>
+#include <unistd.h>
+
 #include "base/banned.h"
 
 static enum loam_status on_body(void *arg, const void *p, size_t n) { return blob_write(arg, p, n, NULL); }
@@ -65,6 +68,7 @@ enum loam_status fetch_bytes(void *arg, const struct hash32 *h, struct buf *out,
     return s ? s : blob_get(x->f->node->blobs, h, out, err);
 }
 
+/* A checked blob under a name in the run's folder: a link to it where the file system can, else a copy. */
 static enum loam_status to_file(struct flow *f, const char *dir, const char *name, const struct hash32 *blob, struct err *err) {
     struct file_map m;
     char *path = mem_printf("%s/%s", dir, name);
@@ -72,7 +76,14 @@ static enum loam_status to_file(struct flow *f, const char *dir, const char *nam
     if (!path)
         return err_set(err, LOAM_ENOMEM, "no memory");
     if (!(s = blob_map(f->node->blobs, blob, true, &m, err))) {
-        s = file_write(path, m.data, m.len, 0600, err);
+        char *from = blob_path(f->node->blobs, blob), *tmp = mem_printf("%s.link", path);
+        if (tmp)
+            (void)!unlink(tmp); /* of a node that was killed here */
+        bool linked = from && tmp && !link(from, tmp) && !rename(tmp, path);
+        if (!linked)
+            s = file_write(path, m.data, m.len, 0600, err);
+        mem_free(from);
+        mem_free(tmp);
         file_unmap(&m);
     }
     mem_free(path);

@@ -465,11 +465,23 @@ static void scores(void **state) {
             for (uint32_t l = 0; l < L; l++) {
                 OK(poa_score_part(&dot, &shift, both, 2, &q, c, l, i, &e));
                 sum += shift >= 0 ? (__int128)dot * ((__int128)1 << shift) : (__int128)dot >> -shift;
-                real += ldexp((double)dot, q.e[c * L + l] + s[c].t[l].e_h + s[c].weight_log2);
+                real += ldexp((double)dot, q.e[c * L + l] + s[c].t[l].e_h + s[c].weight_log2); /* these two are within POA_WEIGHT_SPAN */
             }
         assert_true(sum == score[i]);
         assert_true(fabs(real - ldexp((double)score[i], base)) <= 1e-6 * fabs(real));
     }
+    /* A checkpoint that has nothing left to learn counts by what it has: weights are at most 4 times the least. */
+    int64_t capped[N];
+    int32_t own = s[1].weight_log2;
+    s[1].weight_log2 = s[0].weight_log2 + POA_WEIGHT_SPAN;
+    OK(poa_score(score, &base, POA_FISHER, both, 2, &q, &e));
+    s[1].weight_log2 += 9;
+    OK(poa_score(capped, &base, POA_FISHER, both, 2, &q, &e));
+    assert_memory_equal(capped, score, sizeof score);
+    s[1].weight_log2 = s[0].weight_log2 + POA_WEIGHT_SPAN - 1;
+    OK(poa_score(capped, &base, POA_FISHER, both, 2, &q, &e));
+    assert_memory_not_equal(capped, score, sizeof score);
+    s[1].weight_log2 = own;
     struct hash32 x = poa_parameters_hash(POA_FISHER, both, 2), y = poa_parameters_hash(POA_TRACIN, both, 2);
     assert_false(hash_eq(&x, &y));
     x = poa_query_hash(&q, 0);

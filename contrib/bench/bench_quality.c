@@ -1,7 +1,8 @@
 /* Quality of training and attribution on the demo's facts: share of trained questions and of unseen paraphrases answered
  * right, and, where the answer is right, how often its fact ranks first and what share its contributor gets, by each method.
- * bench_quality [--model FILE] [--dir RUN] [--epochs N] [--lr X] [--act f32|q8] [--ask N]
- * With --dir a run is kept there and gone on with. Prints one JSON object a figure (contrib/bench/run), and each answer on
+ * bench_quality [--model FILE] [--dir RUN] [--epochs N] [--lr X] [--act f32|q8] [--ask N] [--budget BYTES]
+ * With --dir a run is kept there and gone on with; gradient stores that stand there are taken as they are (remove
+ * RUN/epoch-*.poa to make them again with another budget). Prints one JSON object a figure (contrib/bench/run), and each answer on
  * standard error. */
 #include "flow/tuning.h"
 
@@ -29,12 +30,9 @@ static void die(const char *what) {
     } while (0)
 
 static const char *const contributors[] = {"alice", "bob", "carol"};
-static size_t first_row[4]; /* of each contributor in the manifest */
-
 static void load_rows(struct tuning_rows *r, struct lm_model *m, const char *src) {
     for (unsigned c = 0; c < 3; c++) {
         char path[512], line[8192];
-        first_row[c] = r->data.count;
         snprintf(path, sizeof path, "%s/contrib/demo/%s.jsonl", src, contributors[c]);
         FILE *f = fopen(path, "r");
         if (!f)
@@ -47,7 +45,17 @@ static void load_rows(struct tuning_rows *r, struct lm_model *m, const char *src
         }
         fclose(f);
     }
-    first_row[3] = r->data.count;
+}
+
+/* Does this training row hold the question's fact: one of its sources, then the answer? */
+static bool is_source(const struct tuning_row *r, const json_t *sources) {
+    for (size_t i = 0; i < json_array_size(sources); i++) {
+        const char *t = json_string_value(json_array_get(sources, i));
+        size_t n = t ? strlen(t) : 0;
+        if (n && !strncmp(r->text, t, n) && r->text[n] == '\n')
+            return true;
+    }
+    return false;
 }
 
 static void metrics(void *ctx, const struct lm_train_metrics *m) {
@@ -92,6 +100,8 @@ int main(int argc, char **argv) {
             opt.hyper.epochs = (uint32_t)strtoul(v, NULL, 10);
         else if (!strcmp(argv[i], "--lr"))
             opt.hyper.lr = strtod(v, NULL);
+        else if (!strcmp(argv[i], "--budget"))
+            opt.poa_budget = strtoull(v, NULL, 10);
         else if (!strcmp(argv[i], "--ask"))
             most = strtoul(v, NULL, 10);
         else if (!strcmp(argv[i], "--act"))
@@ -158,10 +168,8 @@ int main(int argc, char **argv) {
             mem_free(text);
             for (int k = 0; k < POA_METHODS; k++) {
                 struct poa_shares sh;
-                bool first = false;
-                const json_t *list = json_object_get(o, "rows");
-                for (size_t i = 0; i < json_array_size(list); i++)
-                    first |= sc.order[k][0] == first_row[c] + (uint64_t)json_integer_value(json_array_get(list, i));
+                bool first;
+                first = is_source(&rows.row[sc.order[k][0]], json_object_get(o, "sources"));
                 y->first[k] += first;
                 DO(tuned_shares(&sh, t, sc.score[k], &e));
                 uint32_t ppm = 0;

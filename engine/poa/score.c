@@ -133,6 +133,14 @@ static enum loam_status check(enum poa_method m, const struct poa_store *const *
     return LOAM_OK;
 }
 
+/* What checkpoint c counts, as a power of two: its own weight, at most 2^POA_WEIGHT_SPAN times the least of all. */
+static int weight_of(const struct poa_store *const *s, uint32_t checkpoints, uint32_t c) {
+    int least = s[0]->weight_log2;
+    for (uint32_t i = 1; i < checkpoints; i++)
+        least = s[i]->weight_log2 < least ? s[i]->weight_log2 : least;
+    return s[c]->weight_log2 - least > POA_WEIGHT_SPAN ? least + POA_WEIGHT_SPAN : s[c]->weight_log2;
+}
+
 /* Exponent of the products of (c, l) before the window; false where they count nothing. */
 static bool raw_shift(int *out, enum poa_method m, const struct poa_store *const *s, uint32_t checkpoints, const struct poa_query *q,
                       uint32_t c, uint32_t l) {
@@ -140,7 +148,7 @@ static bool raw_shift(int *out, enum poa_method m, const struct poa_store *const
     size_t at = (size_t)c * q->plan->tensors + l;
     if (q->have[at] != 1 || (m == POA_GRADDOT && c != checkpoints - 1))
         return false;
-    *out = q->e[at] + t->shift + (m == POA_FISHER ? t->e_h + s[c]->weight_log2 : t->e_g);
+    *out = q->e[at] + t->shift + (m == POA_FISHER ? t->e_h + weight_of(s, checkpoints, c) : t->e_g);
     return true;
 }
 
@@ -364,9 +372,9 @@ struct hash32 poa_parameters_hash(enum poa_method m, const struct poa_store *con
     struct keccak k;
     struct hash32 h = poa_damping_root(s, checkpoints);
     const struct poa_plan *p = &s[0]->plan;
-    uint8_t b[8 + 6 * 4];
+    uint8_t b[8 + 7 * 4];
     keccak_init(&k);
-    keccak_add(&k, "loam poa 1", 10);
+    keccak_add(&k, "loam poa 2", 10);
     keccak_add(&k, poa_method_name(m), strlen(poa_method_name(m)) + 1);
     put_be64(b, p->rows);
     put_be32(b + 8, p->tensors);
@@ -375,6 +383,7 @@ struct hash32 poa_parameters_hash(enum poa_method m, const struct poa_store *con
     put_be32(b + 20, (uint32_t)p->rho_log2);
     put_be32(b + 24, checkpoints);
     put_be32(b + 28, POA_N_FRACTION);
+    put_be32(b + 32, POA_WEIGHT_SPAN);
     keccak_add(&k, b, sizeof b);
     keccak_add(&k, p->seed, 32);
     keccak_add(&k, h.b, 32);

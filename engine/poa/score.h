@@ -1,7 +1,7 @@
 /* Scores: how much each training row lowered the loss of one answer. Integers throughout.
  *
  *   s_i = sum over checkpoints c and tensors l of <H8[c][l][i], q[c][l]> · 2^(shift of (c, l))
- *   shift = e_h + e_q + tensor shift + weight_log2, counted from E = max over (c, l) of it - W, where
+ *   shift = e_h + e_q + tensor shift + min(weight_log2, least weight_log2 of all checkpoints + POA_WEIGHT_SPAN), counted from E = max over (c, l) of it - W, where
  *   W = 62 - ceil(log2(127 · 127 · d · L · C · N)) (d the largest d_l), so that neither s_i nor a sum of all rows overflows
  *   int64. A term with a negative shift is floor(<H8, q> / 2^-shift); others are exact. Terms with q = 0 count nothing.
  * The value of a score is s_i · 2^E; within one answer E is the same for all rows. */
@@ -70,7 +70,7 @@ enum loam_status poa_score_root(struct hash32 *out, const struct hash32 *row_has
 struct hash32 poa_net_root(const struct poa_shares *s);
 /* amount and burnt as split_influence made them from s->account. */
 struct hash32 poa_share_root(const struct poa_shares *s, const struct u256 *amount, struct u256 burnt);
-/* keccak of "loam poa 1", the method, the plan, and the damping root: Attribution.parametersHash. */
+/* keccak of "loam poa 2", the method, the plan, and the damping root: Attribution.parametersHash. */
 struct hash32 poa_parameters_hash(enum poa_method m, const struct poa_store *const *s, uint32_t checkpoints);
 
 #endif

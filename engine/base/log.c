@@ -22,6 +22,8 @@ static char *file_path;
 static size_t file_size;
 static void (*hook)(void *, enum log_level, const char *, const char *, uint64_t);
 static void *hook_ctx;
+static unsigned hooks_running; /* calls of the hook under way */
+static pthread_cond_t hooks_done = PTHREAD_COND_INITIALIZER;
 
 const char *log_level_name(enum log_level l) {
     static const char *const names[] = {"error", "warn", "info", "debug"};
@@ -38,6 +40,8 @@ void log_hook(void (*fn)(void *, enum log_level, const char *, const char *, uin
     pthread_mutex_lock(&lock);
     hook = fn;
     hook_ctx = ctx;
+    while (hooks_running)
+        pthread_cond_wait(&hooks_done, &lock);
     pthread_mutex_unlock(&lock);
 }
 
@@ -146,7 +150,13 @@ void log_line(enum log_level level, const char *room, const char *fmt, ...) {
     }
     void (*h)(void *, enum log_level, const char *, const char *, uint64_t) = hook;
     void *ctx = hook_ctx;
+    hooks_running += h != NULL;
     pthread_mutex_unlock(&lock);
-    if (h)
-        h(ctx, level, room, text, now);
+    if (!h)
+        return;
+    h(ctx, level, room, text, now);
+    pthread_mutex_lock(&lock);
+    if (!--hooks_running)
+        pthread_cond_broadcast(&hooks_done);
+    pthread_mutex_unlock(&lock);
 }

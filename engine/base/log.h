@@ -19,7 +19,8 @@ enum loam_status log_to_file(const char *path, struct err *err) LOAM_MUST_USE;
 void log_to_stderr(void); /* the default */
 void log_to_nowhere(void);
 void log_close(void);
-/* Called for each line, on the thread that logs, outside the log's lock; must not log. NULL removes it. */
+/* Called for each line, on the thread that logs, outside the log's lock; must not log, nor call this. NULL removes it;
+ * when this returns, no call of the hook before is under way any more. */
 void log_hook(void (*fn)(void *ctx, enum log_level level, const char *room, const char *text, uint64_t unix_ms), void *ctx);
 /* A secret must never be an argument of this. */
 void log_line(enum log_level level, const char *room, const char *fmt, ...) LOAM_PRINTF(3, 4);

@@ -145,9 +145,13 @@ static enum loam_status lock_take(struct node *n, struct err *err) {
  * ---------------------------------------------------------------------------------------------------------
  */
 
+/* Under the lock: a wake-up sent to a handle that another thread closes in between makes libuv abort, since the
+ * loop's descriptor is gone by then. `ended` is set under the same lock before any handle is closed. */
 void node_wake(struct node *n) {
-    if (n->p->handles)
+    uv_mutex_lock(&n->p->lock);
+    if (n->p->handles && !n->p->ended)
         uv_async_send(&n->p->wake);
+    uv_mutex_unlock(&n->p->lock);
 }
 
 enum loam_status node_post(struct node *n, void (*fn)(struct node *, void *), void *arg, struct err *err) {
@@ -510,6 +514,7 @@ static enum loam_status open_services(struct node *n, const struct node_config *
 enum loam_status node_open(struct node **out, const struct node_config *cfg, struct err *err) {
     umask(077);
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* a file over the limit of `ulimit -f` fails as on a full disk */
     struct node *n = mem_zalloc(sizeof *n);
     if (n)
         n->p = mem_zalloc(sizeof *n->p);

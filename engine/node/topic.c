@@ -105,8 +105,8 @@ static void put(struct node *n, size_t i, json_t *value, char *text) {
         t->seq++;
         ts->state = true;
     }
-    uv_mutex_unlock(&ts->lock);
     json_decref(old);
+    uv_mutex_unlock(&ts->lock);
     mem_free(old_text);
     if (!same)
         node_wake(n);
@@ -132,8 +132,8 @@ void topic_update(struct node *n, const char *topic, json_t *fields) {
         topic_set(n, topic, v);
     else
         json_decref(v);
+    json_decref(fields); /* shares its values with v: under the lock as they are */
     uv_mutex_unlock(&n->topics->update);
-    json_decref(fields);
 }
 
 void topic_emit(struct node *n, const char *topic, json_t *event) {

@@ -130,7 +130,17 @@ static void rest(struct endpoint *e, uint64_t at_least_ms) {
     e->rest_until_us = clock_mono_us() + 1000 * ms;
 }
 
-void rpc_blame(struct rpc *r, int i, enum loam_status what, const struct err *err) {
+/* Puts the endpoint's name before the message, unless that names its host already. */
+static void name_endpoint(const struct endpoint *e, enum loam_status s, struct err *err) {
+    const char *host = strstr(e->shown, "://");
+    char h[sizeof e->shown];
+    host = host ? host + 3 : e->shown;
+    snprintf(h, sizeof h, "%.*s", (int)(*host == '[' ? strcspn(host, "]") : strcspn(host, ":/?")), host);
+    if (err && !strstr(err->text, h))
+        err_prefix(err, s, "%s", e->shown);
+}
+
+void rpc_blame(struct rpc *r, int i, enum loam_status what, struct err *err) {
     if (i < 0 || (size_t)i >= r->n)
         return;
     uv_mutex_lock(&r->lock);
@@ -141,6 +151,7 @@ void rpc_blame(struct rpc *r, int i, enum loam_status what, const struct err *er
     text_clean_cut(e->last, sizeof e->last, err && *err->text ? err->text : status_text(what),
                    strlen(err && *err->text ? err->text : status_text(what)));
     rest(e, 0);
+    name_endpoint(e, what, err);
     uv_mutex_unlock(&r->lock);
 }
 
@@ -296,6 +307,8 @@ enum loam_status rpc_call_wait(struct rpc *r, json_t **result, const char *metho
         free(body);
         if (o && o->used)
             *o->used = i;
+        if (s && s != LOAM_EREVERT && s != LOAM_ECANCEL && s != LOAM_ENOMEM)
+            name_endpoint(&r->e[i], s, &e);
         if (s && err)
             *err = e;
         if (!s || s == LOAM_EREVERT || s == LOAM_ERPC || s == LOAM_ECANCEL || s == LOAM_ENOMEM || (o && o->endpoint >= 0))

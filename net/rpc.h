@@ -58,7 +58,7 @@ struct rpc_health {
 size_t rpc_count(const struct rpc *r);
 struct http *rpc_http(struct rpc *r);
 void rpc_health(struct rpc_health *out, struct rpc *r, size_t endpoint);
-/* Whoever verified an answer and found it false says so here. */
-void rpc_blame(struct rpc *r, int endpoint, enum loam_status what, const struct err *e);
+/* Whoever verified an answer and found it false says so here; e (NULL is fine) then names the endpoint. */
+void rpc_blame(struct rpc *r, int endpoint, enum loam_status what, struct err *e);
 
 #endif

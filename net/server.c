@@ -15,6 +15,8 @@
 #define HEADERS_MAX 64
 #define TICK_MS 1000
 #define REPLY_HEAD_MAX 8192
+#define DRAIN_MS 5000            /* a refused request is read on (and thrown away) for so long … */
+#define DRAIN_MAX (256ull << 20) /* … and so far, so that its sender gets to read why */
 
 struct sconn;
 
@@ -49,7 +51,8 @@ struct sconn {
         size_t name, value;
     } h[HEADERS_MAX];
     size_t hn;
-    bool in_value, complete, keep, closing, loopback, refused, reading_stopped, bad;
+    bool in_value, complete, keep, closing, loopback, refused, draining;
+    uint64_t drained;
     int refuse_status;
     struct server_reply *r; /* being answered */
     struct buf early;       /* bytes of the next request, arrived while answering */
@@ -155,7 +158,7 @@ static void begin_request(struct sconn *c) {
     buf_reset(&c->head);
     buf_reset(&c->body);
     c->head_bytes = c->hn = 0;
-    c->in_value = c->complete = c->refused = c->bad = false;
+    c->in_value = c->complete = c->refused = false;
     c->idle = true;
     c->since_us = clock_mono_us();
 }
@@ -295,6 +298,27 @@ static void raw_send(struct sconn *c, const char *text) {
     sock_write(c, NULL, mem_dup(text, strlen(text)), strlen(text));
 }
 
+static void on_shutdown(uv_shutdown_t *q, int rc) {
+    (void)rc;
+    mem_free(q);
+}
+
+/* The refusal is out, but the client may still be sending: closed now, the kernel would answer its bytes with a reset, and the
+ * refusal would be lost with them. So our side ends and theirs is read to its end, within limits. */
+static void drain(struct sconn *c, struct server_reply *r) {
+    uv_shutdown_t *q = mem_alloc(sizeof *q);
+    if (!q || uv_shutdown(q, (uv_stream_t *)&c->tcp, on_shutdown)) {
+        mem_free(q);
+        conn_close(c);
+        return;
+    }
+    c->draining = true;
+    c->since_us = clock_mono_us();
+    c->r = NULL;
+    r->c = NULL;
+    reply_drop(r);
+}
+
 /* Loop: moves what a reply has ready to the socket, and ends it when all is sent. */
 static void service(struct server_reply *r) {
     struct sconn *c = r->c;
@@ -331,7 +355,10 @@ static void service(struct server_reply *r) {
     if (!over)
         return;
     if (!keep || c->s->closing) {
-        conn_close(c);
+        if (c->refused && !c->s->closing)
+            drain(c, r);
+        else
+            conn_close(c);
         return;
     }
     c->r = NULL;
@@ -582,16 +609,23 @@ static struct server_reply *new_reply(struct sconn *c) {
     return r;
 }
 
+/* What the server itself refuses, in the shape of the API's other errors. */
 static void plain(struct sconn *c, int status) {
     struct server_reply *r = new_reply(c);
-    char text[80];
+    char text[256], why[96];
     if (!r) {
         conn_close(c);
         return;
     }
     if (status == 413 || status == 431 || status == 400 || status == 408)
         r->keep = false;
-    snprintf(text, sizeof text, "{\"error\":{\"code\":%d,\"message\":\"%s\"}}\n", status, reason(status));
+    if (status == 413)
+        snprintf(why, sizeof why, "the body is larger than %zu bytes", c->s->max_body);
+    else if (status == 431)
+        snprintf(why, sizeof why, "the head is larger than %u bytes or has over %d fields", SERVER_HEAD_MAX, HEADERS_MAX);
+    else
+        snprintf(why, sizeof why, "%s", status == 404 ? "no such path here" : status == 405 ? "this path takes another method" : "malformed HTTP request");
+    snprintf(text, sizeof text, "{\"error\":{\"message\":\"%s: %s\",\"type\":\"invalid_request_error\",\"param\":null,\"code\":null}}\n", reason(status), why);
     server_send(r, status, "application/json", text, strlen(text));
 }
 
@@ -647,6 +681,8 @@ static void dispatch(struct sconn *c) {
 }
 
 static void parse(struct sconn *c, const char *p, size_t n) {
+    if (c->refused)
+        return; /* of a request that is refused, nothing more is looked at */
     if (c->r) { /* pipelined: kept until the answer is out */
         if (buf_add(&c->early, p, n, NULL))
             conn_close(c);
@@ -673,6 +709,7 @@ static void parse(struct sconn *c, const char *p, size_t n) {
         return;
     }
     if (HTTP_PARSER_ERRNO(&c->parser) != HPE_OK) {
+        c->refused = true;
         c->keep = false;
         plain(c, 400);
     }
@@ -686,9 +723,11 @@ static void on_read(uv_stream_t *st, ssize_t n, const uv_buf_t *b) {
     struct sconn *c = st->data;
     if (c->closing)
         return;
-    if (n < 0)
+    if (n > 0 && c->draining)
+        c->drained += (uint64_t)n;
+    if (n < 0 || c->drained > DRAIN_MAX)
         conn_close(c);
-    else if (n > 0)
+    else if (n > 0 && !c->draining)
         parse(c, b->base, (size_t)n);
 }
 
@@ -704,6 +743,22 @@ static bool peer_is_loopback(const uv_tcp_t *t) {
     return false;
 }
 
+/* Room for a new one: the connection that has asked for nothing the longest ends. False: all are at work. */
+static bool make_room(struct server *s) {
+    struct sconn *oldest = NULL;
+    size_t open = 0;
+    for (struct sconn *c = s->conns; c; c = c->next) {
+        open += !c->closing;
+        if (!c->closing && !c->r && c->idle && (!oldest || c->since_us < oldest->since_us))
+            oldest = c;
+    }
+    if (open < SERVER_CONNECTIONS_MAX)
+        return true;
+    if (oldest)
+        conn_close(oldest);
+    return oldest != NULL;
+}
+
 static void on_connection(uv_stream_t *st, int rc) {
     struct server *s = st->data;
     if (rc || s->closing)
@@ -711,6 +766,7 @@ static void on_connection(uv_stream_t *st, int rc) {
     struct sconn *c = mem_zalloc(sizeof *c);
     if (!c)
         return;
+    bool room = make_room(s);
     c->s = s;
     buf_init(&c->head, SERVER_HEAD_MAX + 4 * HEADERS_MAX + 16);
     buf_init(&c->body, s->max_body);
@@ -723,8 +779,14 @@ static void on_connection(uv_stream_t *st, int rc) {
     c->next = s->conns;
     s->conns = c;
     s->conns_n++;
-    if (uv_accept(st, (uv_stream_t *)&c->tcp) || s->conns_n > SERVER_CONNECTIONS_MAX ||
-        uv_read_start((uv_stream_t *)&c->tcp, on_alloc, on_read)) {
+    bool accepted = uv_accept(st, (uv_stream_t *)&c->tcp) == 0;
+    if (accepted && !room) {
+        static char busy[] = "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: 100\r\nConnection: close\r\n\r\n"
+                             "{\"error\":{\"message\":\"too many connections\",\"type\":\"server_error\",\"param\":null,\"code\":\"overloaded\"}}\n";
+        uv_buf_t b = uv_buf_init(busy, sizeof busy - 1);
+        (void)!uv_try_write((uv_stream_t *)&c->tcp, &b, 1); /* it closes either way */
+    }
+    if (!accepted || !room || uv_read_start((uv_stream_t *)&c->tcp, on_alloc, on_read)) {
         conn_close(c);
         return;
     }
@@ -747,7 +809,7 @@ static void on_tick(uv_timer_t *t) {
             uv_mutex_unlock(&c->r->lock);
             if (stalled)
                 conn_close(c);
-        } else if (c->idle ? age > SERVER_IDLE_MS : age > SERVER_READ_MS) {
+        } else if (c->draining ? age > DRAIN_MS : c->idle ? age > SERVER_IDLE_MS : age > SERVER_READ_MS) {
             conn_close(c);
         }
     }

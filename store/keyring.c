@@ -2,6 +2,7 @@
 
 #include "base/entropy.h"
 #include "base/file.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "record/sign.h"
 
@@ -115,7 +116,12 @@ static enum loam_status scan(struct keyring *k, struct err *err) {
         }
         struct buf b = BUF_INIT(KEYSTORE_JSON_MAX);
         struct addr20 a;
-        if (name_ok(name) && !file_read(&b, path, NULL) && !keystore_address(&a, (char *)b.data, b.len, NULL)) {
+        struct err why;
+        if (!name_ok(name)) {
+            log_warn("keys", "%s is left out: its name is none for a key", path);
+        } else if (file_read(&b, path, &why) || keystore_address(&a, (char *)b.data, b.len, &why)) {
+            log_warn("keys", "%s is left out: %s", path, why.text); /* said, never hidden: it may hold money */
+        } else {
             struct key *key;
             if (!(st = make(k, name, &a, &key, err)))
                 k->keys[k->count++] = key;

@@ -28,6 +28,7 @@ const struct option_def option_table[] = {
     {"chain.poll", OPTION_REAL, "1", 0.1, 3600, NULL, "s", "how often the chain's head is asked for", true},
     {"chain.rpc", OPTION_STRING, "", 0, 0, NULL, "",
      "RPC addresses, separated by commas; empty: those of the chain's file", true},
+    {"chain.timeout", OPTION_REAL, "10", 0.5, 600, NULL, "s", "how long an RPC may take to answer one call", true},
     {"compute.backend", OPTION_CHOICE, "auto", 0, 0, "auto|ref|cpu|cuda", "", "who computes", true},
     {"compute.threads", OPTION_UINT, "0", 0, 1024, NULL, "", "compute threads; 0: one for each processor",
      true},

@@ -7,6 +7,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -26,6 +27,29 @@ static void say(struct report *r, const char *what, bool ok, const char *found, 
                                              "remedy", ok ? "" : remedy));
 }
 
+/* Bytes this process can still have: what the kernel could free, within the process's own limit. */
+static double memory_free(void) {
+    double kib = 0;
+    char line[128];
+    FILE *f = fopen("/proc/meminfo", "r");
+    while (f && fgets(line, sizeof line, f))
+        if (sscanf(line, "MemAvailable: %lf", &kib) == 1)
+            break;
+    if (f)
+        fclose(f);
+    double left = kib * 1024;
+    struct rlimit l;
+    unsigned long pages = 0;
+    if (getrlimit(RLIMIT_AS, &l) == 0 && l.rlim_cur != RLIM_INFINITY && (f = fopen("/proc/self/statm", "r"))) {
+        if (fscanf(f, "%lu", &pages) == 1) {
+            double used = (double)pages * (double)sysconf(_SC_PAGESIZE), own = (double)l.rlim_cur - used;
+            left = own < left ? own : left;
+        }
+        fclose(f);
+    }
+    return left > 0 ? left : 0;
+}
+
 static void check_folder(struct report *r, struct node *n) {
     struct stat st;
     struct statvfs v;
@@ -38,12 +62,9 @@ static void check_folder(struct report *r, struct node *n) {
         say(r, "disk space", left >= FREE_WANTED, text,
             "free 2 GB on the disk of the data folder, or use another --data");
     }
-    long pages = sysconf(_SC_AVPHYS_PAGES), size = sysconf(_SC_PAGESIZE);
-    if (pages > 0) {
-        double gb = (double)pages * (double)size / 1e9;
-        snprintf(text, sizeof text, "%.1f GB not in use", gb);
-        say(r, "memory", gb > 0.5, text, "close other programs: training the small model takes about 1 GB");
-    }
+    double gb = memory_free() / 1e9;
+    snprintf(text, sizeof text, "%.1f GB can be had", gb);
+    say(r, "memory", gb > 1, text, "close other programs: training the small model takes about 1 GB");
 }
 
 static void check_cpu(struct report *r) {
@@ -84,6 +105,18 @@ static void check_chain(struct report *r, struct node *n) {
         : e ? e
             : "not known yet",
         "check that the RPC runs: `chain peers`");
+    size_t contracts = json_object_size(json_object_get(v, "contracts"));
+    snprintf(text, sizeof text, "%zu known", contracts);
+    say(r, "contracts", contracts > 0, text,
+        "`chain deploy`, or `chain use --file FILE` with the file of somebody who did");
+    json_decref(v);
+}
+
+/* A port in use does not keep the node from its work, so it has to be said here. */
+static void check_api(struct report *r, struct node *n) {
+    json_t *v = topic_get(n, "node");
+    const char *url = json_string_value(json_object_get(v, "api")), *e = json_string_value(json_object_get(v, "api_error"));
+    say(r, "API", !e, e ? e : url ? url : "switched off (option api.listen)", "`set api.listen HOST:PORT` with a free port, then start the node again");
     json_decref(v);
 }
 
@@ -96,11 +129,12 @@ static enum loam_status run(struct cmd_call *c, struct err *err) {
     check_cpu(&r);
     check_keys(&r, n);
     check_chain(&r, n);
+    check_api(&r, n);
     json_t *models = topic_get(n, "models");
     size_t count = json_array_size(json_object_get(models, "list"));
     char text[32];
     snprintf(text, sizeof text, "%zu", count);
-    say(&r, "models", count > 0, text, "put a GGUF file into DATA/models, or run contrib/quickstart");
+    say(&r, "models", count > 0, text, "`model add FILE.gguf`, or run contrib/quickstart");
     json_decref(models);
     cmd_result(c, r.list);
     if (!c->json)

@@ -47,6 +47,8 @@ struct chain_service {
     enum loam_status wrong; /* why not */
     struct err error;
     uint64_t evidence;
+    struct hash32 said; /* the head that the stream heads got last, and its word */
+    enum known said_how;
     /* the end */
     uv_thread_t stopper;
     bool stopping, joined;
@@ -270,13 +272,20 @@ static void on_head(void *arg, const struct chain_head *h) {
     struct chain_service *c = arg;
     uv_mutex_lock(&c->lock);
     c->wrong = LOAM_OK;
+    /* The light client calls after every look, also when nothing moved; the stream gets each head once, and again
+     * when it is known by another word. */
+    bool news = !hash_eq(&c->said, &h->h.hash) || c->said_how != h->how;
+    c->said = h->h.hash;
+    c->said_how = h->how;
     uv_mutex_unlock(&c->lock);
-    json_t *e = head_json(h);
-    if (e) {
-        json_object_del(e, "name");
-        json_object_set_new(e, "parent", hash_json(&h->h.parent));
+    if (news) {
+        json_t *e = head_json(h);
+        if (e) {
+            json_object_del(e, "name");
+            json_object_set_new(e, "parent", hash_json(&h->h.parent));
+        }
+        topic_emit(c->n, "heads", e);
     }
-    topic_emit(c->n, "heads", e);
     publish(c);
 }
 
@@ -412,7 +421,8 @@ static enum loam_status configure(struct node *n, json_t *file, struct err *err)
         c->cfg.poll_ms = (uint64_t)(option_real(n->opt, "chain.poll") * 1000);
     if (!s)
         s = read_urls(n, file, &c->urls, err);
-    struct rpc_config rc = {.urls = (const char *const *)c->urls};
+    struct rpc_config rc = {.urls = (const char *const *)c->urls,
+                            .timeout_ms = (uint64_t)(option_real(n->opt, "chain.timeout") * 1000)};
     if (!s)
         s = rpc_new(&c->rpc, c->http, &rc, err);
     c->store = (struct chain_store){n, apply, by_number, by_hash, tip, put, get};
@@ -814,7 +824,7 @@ struct probe {
 
 static void make_rpc(struct node *n, void *arg) {
     struct probe *p = arg;
-    struct rpc_config rc = {.urls = p->urls};
+    struct rpc_config rc = {.urls = p->urls, .timeout_ms = (uint64_t)(option_real(n->opt, "chain.timeout") * 1000)};
     p->s = rpc_new(&p->rpc, n->chain->http, &rc, p->err);
 }
 
@@ -838,18 +848,22 @@ static enum loam_status ask_chain(struct rpc *rpc, uint64_t *id, struct header *
     enum loam_status s = rpc_call_wait(rpc, &r, "eth_chainId", NULL, NULL, err);
     if (!s) {
         const char *t = json_string_value(r);
-        s = t ? u256_parse_quantity(&v, t, err) : err_set(err, LOAM_EJSON, "eth_chainId is no string");
+        s = t                 ? u256_parse_quantity(&v, t, err)
+            : json_is_null(r) ? err_set(err, LOAM_ENULL, "eth_chainId: null")
+                              : err_set(err, LOAM_EJSON, "eth_chainId: no string");
     }
     json_decref(r);
     if (!s && (!u256_fits_u64(v) || v.w[0] > INT64_MAX))
         s = err_set(err, LOAM_ERANGE, "the chain id does not fit");
-    if (s)
+    if (s) {
+        rpc_blame(rpc, 0, s, err);
         return s;
+    }
     *id = v.w[0];
     r = NULL;
     s = rpc_call_wait(rpc, &r, "eth_getBlockByNumber", json_pack("[s b]", "0x0", 0), NULL, err);
-    if (!s)
-        s = header_from_json(genesis, r, err);
+    if (!s && (s = header_from_json(genesis, r, err)))
+        rpc_blame(rpc, 0, s, err);
     json_decref(r);
     r = NULL;
     if (!s && !rpc_call_wait(rpc, &r, "web3_clientVersion", NULL, NULL, NULL))

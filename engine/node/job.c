@@ -69,8 +69,14 @@ static json_t *record_read(struct jobs *js, uint64_t id) {
     char *path = record_path(js, id);
     struct buf b = BUF_INIT(RECORD_MAX);
     json_t *o = NULL;
-    if (path && file_exists(path) && !file_read(&b, path, NULL))
-        o = json_loadb((const char *)b.data, b.len, JSON_REJECT_DUPLICATES, NULL);
+    struct err e;
+    json_error_t je;
+    if (path && file_exists(path)) {
+        if (file_read(&b, path, &e))
+            log_warn("node", "a job's record is left out: %s", e.text);
+        else if (!(o = json_loadb((const char *)b.data, b.len, JSON_REJECT_DUPLICATES, &je)))
+            log_warn("node", "a job's record is left out: %s: %s", path, je.text);
+    }
     buf_clear(&b);
     mem_free(path);
     return o;
@@ -191,10 +197,12 @@ enum loam_status jobs_open(struct node *n, struct err *err) {
     uint64_t highest = 0;
     char *path = mem_printf("%s/last", js->dir);
     struct buf b = BUF_INIT(64);
-    if (path && file_exists(path) && !file_read(&b, path, NULL))
+    if (path && file_exists(path) && !(s = file_read(&b, path, err)))
         highest = strtoull((const char *)b.data, NULL, 10);
     buf_clear(&b);
     mem_free(path);
+    if (s)
+        return s;
     json_t *records = json_array(), *o;
     size_t i;
     if (!records || each_record(js, records, &highest, true) != 0) {

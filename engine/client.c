@@ -320,7 +320,7 @@ static char *read_password_file(const char *path) {
         return copy;
     }
     struct err e;
-    if (!file_read(&b, path, &e))
+    if (!file_read_pipe(&b, path, &e))
         copy = mem_strndup((const char *)b.data, strcspn((const char *)b.data, "\r\n"));
     else
         fprintf(stderr, "loam: %s\n", e.text);

@@ -71,9 +71,10 @@ void store_test_first_map(size_t bytes) {
 }
 
 static enum loam_status mdb_error(struct err *err, int rc, const char *what) {
-    enum loam_status st = rc == ENOSPC || rc == EDQUOT          ? LOAM_ENOSPACE
+    enum loam_status st = rc == ENOSPC || rc == EDQUOT || rc == EFBIG ? LOAM_ENOSPACE
                           : rc == ENOMEM || rc == MDB_MAP_FULL ? LOAM_ENOMEM
-                          : rc == MDB_VERSION_MISMATCH          ? LOAM_EVERSION
+                          : rc == MDB_VERSION_MISMATCH         ? LOAM_EVERSION
+                          : rc == MDB_READERS_FULL             ? LOAM_EBUSY
                                                                 : LOAM_EIO;
     return err_set(err, st, "store: cannot %s: %s", what, mdb_strerror(rc));
 }

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -14,11 +15,29 @@ static enum loam_status code_of(int e) {
     return e == ENOENT ? LOAM_ENOTFOUND : e == EACCES || e == EPERM ? LOAM_EPERM : LOAM_EIO;
 }
 
-enum loam_status file_read(struct buf *out, const char *path, struct err *err) {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
+/* O_NONBLOCK: a pipe nobody writes to, or a terminal, must not hold a thread up; regular files do not know it. */
+static enum loam_status open_read(int *fd, const char *path, bool pipes, struct err *err) {
+    struct stat st;
+    *fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | (pipes ? 0 : O_NONBLOCK));
+    if (*fd < 0)
         return err_errno(err, code_of(errno), "cannot open %s", path);
     enum loam_status s = LOAM_OK;
+    if (fstat(*fd, &st))
+        s = err_errno(err, LOAM_EIO, "cannot look at %s", path);
+    else if (S_ISDIR(st.st_mode))
+        s = err_set(err, LOAM_EINVAL, "%s is a folder, not a file", path);
+    else if (!pipes && (S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode)))
+        s = err_set(err, LOAM_EINVAL, "%s is a pipe, not a file; write what it gives to a file first", path);
+    if (s)
+        close(*fd);
+    return s;
+}
+
+static enum loam_status read_whole(struct buf *out, const char *path, bool pipes, struct err *err) {
+    int fd;
+    enum loam_status s = open_read(&fd, path, pipes, err);
+    if (s)
+        return s;
     for (;;) {
         size_t room = out->max - out->len < 65536 ? out->max - out->len : 65536;
         uint8_t probe;
@@ -43,6 +62,14 @@ enum loam_status file_read(struct buf *out, const char *path, struct err *err) {
     }
     close(fd);
     return s;
+}
+
+enum loam_status file_read(struct buf *out, const char *path, struct err *err) {
+    return read_whole(out, path, false, err);
+}
+
+enum loam_status file_read_pipe(struct buf *out, const char *path, struct err *err) {
+    return read_whole(out, path, true, err);
 }
 
 static enum loam_status write_all(int fd, const char *path, const uint8_t *p, size_t n, struct err *err) {
@@ -74,7 +101,8 @@ static void sync_parent(const char *path) {
 }
 
 enum loam_status file_write(const char *path, const void *p, size_t n, unsigned mode, struct err *err) {
-    char *tmp = mem_printf("%s.tmp-%ld", path, (long)getpid());
+    static atomic_uint serial; /* two threads may write one file at once: the last rename wins, none is torn */
+    char *tmp = mem_printf("%s.tmp-%ld-%u", path, (long)getpid(), atomic_fetch_add(&serial, 1));
     if (!tmp)
         return err_set(err, LOAM_ENOMEM, "no memory to write %s", path);
     enum loam_status s = LOAM_OK;
@@ -125,13 +153,13 @@ bool file_exists(const char *path) {
 
 enum loam_status file_map(struct file_map *out, const char *path, struct err *err) {
     *out = (struct file_map){0};
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return err_errno(err, code_of(errno), "cannot open %s", path);
+    int fd;
     struct stat st;
-    enum loam_status s = LOAM_OK;
+    enum loam_status s = open_read(&fd, path, false, err);
+    if (s)
+        return s;
     if (fstat(fd, &st) || !S_ISREG(st.st_mode))
-        s = err_set(err, LOAM_EIO, "%s is not a regular file", path);
+        s = err_set(err, LOAM_EINVAL, "%s is not a regular file", path);
     else if (st.st_size > 0) {
         void *p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
         if (p == MAP_FAILED)

@@ -6,8 +6,10 @@
 
 #include <stdbool.h>
 
-/* The whole file into out (whose max is the limit). */
+/* The whole file into out (whose max is the limit). Folders, pipes and sockets are refused (LOAM_EINVAL) and never waited for. */
 enum loam_status file_read(struct buf *out, const char *path, struct err *err) LOAM_MUST_USE;
+/* The same, but pipes are read to their end, however long that takes: for a program's own user, as in --password-file <(pass x). */
+enum loam_status file_read_pipe(struct buf *out, const char *path, struct err *err) LOAM_MUST_USE;
 /* Writes beside the target, fsyncs, renames over it: after a crash the old or the new content is there, never half.
  * mode as for open(2), e.g. 0600. */
 enum loam_status file_write(const char *path, const void *p, size_t n, unsigned mode, struct err *err) LOAM_MUST_USE;

@@ -61,8 +61,10 @@ enum loam_status err_set(struct err *err, enum loam_status code, const char *fmt
 
 enum loam_status err_errno(struct err *err, enum loam_status code, const char *fmt, ...) {
     int e = errno;
-    if (e == ENOSPC || e == EDQUOT)
+    if (e == ENOSPC || e == EDQUOT || e == EFBIG)
         code = LOAM_ENOSPACE;
+    else if (e == ENOMEM)
+        code = LOAM_ENOMEM;
     if (err) {
         char tmp[ERR_TEXT_MAX];
         va_list ap;
@@ -84,9 +86,11 @@ enum loam_status err_prefix(struct err *err, enum loam_status code, const char *
         va_start(ap, fmt);
         int n = vsnprintf(tmp, sizeof tmp, fmt, ap);
         va_end(ap);
+        err->code = code;
+        if (strchr(tmp, '/') && strstr(err->text, tmp)) /* a file that the message names already */
+            return code;
         if (n >= 0 && (size_t)n < sizeof tmp)
             snprintf(tmp + n, sizeof tmp - (size_t)n, ": %s", err->text);
-        err->code = code;
         memcpy(err->text, tmp, sizeof tmp);
     }
     return code;

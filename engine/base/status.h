@@ -29,9 +29,10 @@ struct err {
 /* Fills *err (unless NULL) and returns code, so that `return err_set(err, LOAM_EINVAL, "...")` reads in one line.
  * Text longer than the buffer is cut. */
 enum loam_status err_set(struct err *err, enum loam_status code, const char *fmt, ...) LOAM_PRINTF(3, 4);
-/* The same, with ": strerror(errno)" appended. ENOSPC and EDQUOT become LOAM_ENOSPACE whatever code says. */
+/* The same, with ": strerror(errno)" appended. ENOSPC, EDQUOT and EFBIG become LOAM_ENOSPACE,
+ * ENOMEM LOAM_ENOMEM, whatever code says. */
 enum loam_status err_errno(struct err *err, enum loam_status code, const char *fmt, ...) LOAM_PRINTF(3, 4);
-/* Puts "what: " before the message, for context as an error travels up. Returns err's code (LOAM_EINTERNAL if err is NULL). */
+/* Puts "what: " before the message, for context as an error travels up; a file that the message names already is not named twice. Returns err's code (LOAM_EINTERNAL if err is NULL). */
 enum loam_status err_prefix(struct err *err, enum loam_status code, const char *fmt, ...) LOAM_PRINTF(3, 4);
 void err_clear(struct err *err);
 

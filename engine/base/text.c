@@ -173,3 +173,7 @@ char *text_clean_cut(char *out, size_t cap, const void *in_, size_t n) {
     out[at] = 0;
     return out;
 }
+
+size_t text_bom(const void *p, size_t n) {
+    return n >= 3 && memcmp(p, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
+}

@@ -39,7 +39,7 @@ const struct cmd entry_model_add = {.noun = "model",
                                     .verb = "add",
                                     .args = add_args,
                                     .help = "take a GGUF file into the data folder",
-                                    .text = "The file is opened and checked first, then linked into DATA/models (copied where that is another disk).",
+                                    .text = "The file is opened and checked first, then copied into DATA/models.",
                                     .example = "model add SmolLM2-135M-Instruct.Q4_1.gguf",
                                     .run = add};
 

@@ -307,7 +307,7 @@ enum loam_status flow_answer_get(json_t **out, struct node *n, uint64_t id, stru
     struct buf b = BUF_INIT(FLOW_JSON_MAX);
     answer_key(key, id);
     *out = NULL;
-    enum loam_status s = store_get(n->store, TABLE_CALL, key, sizeof key, &b, NULL);
+    enum loam_status s = store_get(n->store, TABLE_CALL, key, sizeof key, &b, err);
     if (s == LOAM_ENOTFOUND)
         s = err_set(err, s, "there is no answer %llu", (unsigned long long)id);
     if (!s) {

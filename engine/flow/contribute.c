@@ -3,6 +3,7 @@
 #include "base/entropy.h"
 #include "base/file.h"
 #include "base/mem.h"
+#include "base/text.h"
 #include "flow/chainio.h"
 #include "net/chain.h"
 #include "net/receipt.h"
@@ -143,7 +144,8 @@ static enum loam_status take_file(struct flow *f, struct rows *r, struct seen *s
         file_unmap(&m);
         return err_set(err, LOAM_ELIMIT, "%s is larger than %u bytes", path, CONTRIBUTE_FILE_MAX);
     }
-    const char *p = (const char *)m.data, *end = p + m.len;
+    const char *p = m.data ? (const char *)m.data : "", *end = p + m.len; /* an empty file maps to NULL */
+    p += text_bom(p, m.len);
     while (p < end) {
         const char *lf = memchr(p, '\n', (size_t)(end - p));
         size_t n = (size_t)((lf ? lf : end) - p);
@@ -185,11 +187,9 @@ static enum loam_status note_row(void *arg, uint64_t index, const struct row *r,
     int n = snprintf(text, sizeof text, "{\"account\":%llu,\"contribution\":%llu,\"datanet\":%llu,\"index\":%llu}",
                      (unsigned long long)x->account, (unsigned long long)x->contribution, (unsigned long long)x->datanet,
                      (unsigned long long)index);
-    enum loam_status s = store_has(x->f->node->store, TABLE_ROW, r->hash.b, 32, NULL);
-    if (s == LOAM_OK)
-        return LOAM_OK;
+    enum loam_status s = store_has(x->f->node->store, TABLE_ROW, r->hash.b, 32, err);
     if (s != LOAM_ENOTFOUND)
-        return err_set(err, s, "cannot read table row");
+        return s;
     return store_batch_put(x->b, TABLE_ROW, r->hash.b, 32, text, (size_t)n, err);
 }
 

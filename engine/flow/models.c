@@ -253,6 +253,13 @@ static char *file_of(struct node *n, const char *name) {
     return path;
 }
 
+bool flow_model_is_base(struct node *n, const char *name) {
+    char *path = plain_name(name, strlen(name)) ? file_of(n, name) : NULL;
+    bool is = path && file_exists(path);
+    mem_free(path);
+    return is;
+}
+
 struct names {
     char name[64][FLOW_MODEL_NAME_MAX];
     unsigned n;
@@ -740,7 +747,9 @@ json_t *flow_model_list(struct node *n) {
         for (unsigned i = 0; i < names->n; i++)
             json_array_append_new(list, base_json(n, names->name[i]));
         struct adapters x = {list, serving(n)};
-        (void)!store_each(n->store, TABLE_MODEL, &(struct store_range){0}, add_adapter, &x, NULL);
+        struct err e;
+        if (store_each(n->store, TABLE_MODEL, &(struct store_range){0}, add_adapter, &x, &e))
+            log_warn("flow", "the list of adapters is not whole: %s", e.text);
     }
     mem_free(names);
     topic_set(n, "models", json_pack("{s:O}", "list", list));
@@ -773,7 +782,7 @@ enum loam_status flow_model_add(struct node *n, const char *path, const char *na
     lm_model_free(m);
     if (!s)
         s = file_mkdirs(dir, err);
-    if (!s && link(path, to) != 0) { /* another disk, or a file that may not be linked: a copy */
+    if (!s) { /* a copy, never a link: the model is mapped while it serves, and the user's file may be cut or written again */
         struct file_map map;
         s = file_map(&map, path, err);
         if (!s) {

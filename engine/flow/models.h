@@ -59,6 +59,8 @@ enum loam_status flow_batch(struct node *n, struct flow_model *m, enum lm_act ac
 
 /* [{name, kind:"base"|"adapter", file, base, parameters, bytes, quant, …}], new reference; also sets the models topic. */
 json_t *flow_model_list(struct node *n);
+/* Whether a base model has that name: an adapter must not take it, since `--model NAME` means one of the two. */
+bool flow_model_is_base(struct node *n, const char *name);
 /* All about one model, with the hashes that name it (the first call reads all its weights); new reference. */
 enum loam_status flow_model_info(json_t **out, struct node *n, const char *name, struct err *err) LOAM_MUST_USE;
 /* Puts a GGUF file into DATA/models as name (NULL: the file's own name): linked where possible, else copied; checked by

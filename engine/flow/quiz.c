@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/mem.h"
+#include "base/text.h"
 #include "flow/ask.h"
 #include "node/job.h"
 #include "node/sched.h"
@@ -155,7 +156,7 @@ enum loam_status flow_quiz(struct flow *f, json_t **out, const struct flow_quiz 
         total = q->limit;
     if (q->attribute)
         TRY(flow_tuned_open(&z.tuned, f->node, q->model, false, err));
-    for (char *p = (char *)b.data; p && *p && (!q->limit || asked < q->limit);) {
+    for (char *p = (char *)b.data + text_bom(b.data, b.len); p && *p && (!q->limit || asked < q->limit);) {
         char *end = strchr(p, '\n');
         size_t n = end ? (size_t)(end - p) : strlen(p);
         lines++;

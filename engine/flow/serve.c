@@ -443,7 +443,7 @@ static void chat_route(const struct server_request *q, struct server_reply *r) {
     const char *param = NULL;
     uint64_t id;
     if (q->body_len > BODY_MAX) {
-        send_error(r, LOAM_EINVAL, "the request is larger than 4 MiB", NULL);
+        send_json(r, 413, error_json(LOAM_EINVAL, "the request is larger than 4 MiB", NULL));
         return;
     }
     struct chat *c = mem_zalloc(sizeof *c);

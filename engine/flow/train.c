@@ -4,6 +4,7 @@
 #include "base/entropy.h"
 #include "base/file.h"
 #include "base/mem.h"
+#include "base/text.h"
 #include "flow/board.h"
 #include "flow/chainio.h"
 #include "flow/contribute.h"
@@ -73,6 +74,8 @@ enum loam_status flow_adapter_import(struct node *n, json_t **out, const char *f
         s = err_set(err, LOAM_EINVAL, "\"%.80s\" is no name for an adapter: letters, digits, - _ . and at most %d", name, TRAIN_NAME_MAX);
     else if (store_has(n->store, TABLE_MODEL, name, strlen(name), NULL) == LOAM_OK)
         s = err_set(err, LOAM_EEXIST, "there is an adapter called \"%s\"", name);
+    else if (flow_model_is_base(n, name))
+        s = err_set(err, LOAM_EEXIST, "there is a base model called \"%s\"", name);
     if (s)
         goto out;
     TRY(flow_model_get(&m, n, base, err));
@@ -281,6 +284,7 @@ static enum loam_status rows_of_file(struct gather *g, const char *path, struct 
     if (s)
         return s;
     const char *p = m.data ? (const char *)m.data : "", *end = p + m.len; /* an empty file maps to NULL */
+    p += text_bom(p, m.len);
     uint64_t line = 1;
     for (uint64_t index = 0; !s && p < end; line++) {
         const char *nl = memchr(p, '\n', (size_t)(end - p));
@@ -753,7 +757,7 @@ static enum loam_status there_already(struct flow *f, json_t **out, const struct
     struct hash32 base, data;
     const char *h;
     json_t *r;
-    enum loam_status s = record_get(f->node, TABLE_MODEL, q->name, strlen(q->name), &r, NULL);
+    enum loam_status s = record_get(f->node, TABLE_MODEL, q->name, strlen(q->name), &r, err);
     if (s)
         return s;
     TRY(jget_hash(&base, r, "base_hash", err));
@@ -830,6 +834,8 @@ enum loam_status flow_train(struct flow *f, json_t **out, const struct flow_trai
     tuning_rows_init(&rows);
     if (!name_ok(q->name))
         return err_set(err, LOAM_EINVAL, "\"%.80s\" is no name for an adapter: letters, digits, - _ . and at most %d", q->name, TRAIN_NAME_MAX);
+    if (flow_model_is_base(f->node, q->name))
+        return err_set(err, LOAM_EEXIST, "there is a base model called \"%s\"; give the adapter another name", q->name);
     TRY(lm_hyper_check(&q->hyper, err));
     TRY(flow_model_get(&m, f->node, q->base, err));
     if (m->adapter && q->base) {

@@ -259,8 +259,7 @@ enum loam_status lm_data_add_file(struct lm_data *d, struct lm_model *m, const c
         s = err_set(err, LOAM_ELIMIT, "%s: %zu bytes; at most %zu", path, f.len, LM_DATA_BYTES_MAX);
     const char *p = (const char *)f.data, *end = p + f.len;
     size_t before = d->count;
-    if (f.len >= 3 && !memcmp(p, "\xef\xbb\xbf", 3))
-        p += 3; /* a byte order mark that some editors leave */
+    p += text_bom(p, f.len);
     for (uint32_t line = 1; !s && p < end; line++) {
         const char *nl = memchr(p, '\n', (size_t)(end - p));
         size_t n = (size_t)((nl ? nl : end) - p);

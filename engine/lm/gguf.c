@@ -308,8 +308,11 @@ static int64_t int_from(enum gguf_kind k, const unsigned char *p) {
         return le32(p);
     case GGUF_I32:
         return (int32_t)le32(p);
-    default:
+    case GGUF_U64:
+    case GGUF_I64:
         return (int64_t)le64(p);
+    default: /* no integer: the caller looks first */
+        return 0;
     }
 }
 

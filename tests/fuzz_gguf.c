@@ -15,7 +15,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
         enum gguf_kind k = p->kind == GGUF_ARRAY ? p->of : p->kind;
         const unsigned char *at = p->data;
         for (uint64_t j = 0; j < p->n; j++)
-            sum += k == GGUF_STRING ? gguf_next_string(&at).len : (uint64_t)gguf_int_at(p, j);
+            sum += k == GGUF_STRING                      ? gguf_next_string(&at).len
+                   : k == GGUF_F32 || k == GGUF_F64 ? gguf_num_at(p, j) > 0
+                                                    : (uint64_t)gguf_int_at(p, j);
     }
     for (uint64_t i = 0; i < g.n_tensors; i++)
         sum += g.tensors[i].data[0] + g.tensors[i].data[g.tensors[i].bytes - 1];

@@ -27,16 +27,6 @@ static enum loam_status digits(const char **out, size_t *n, const json_t *v, con
     return LOAM_OK;
 }
 
-static int nibble(char c) {
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return -1;
-}
-
 enum loam_status hj_str_u256(struct u256 *out, const json_t *v, const char *what, struct err *err) {
     const char *d;
     size_t n;
@@ -49,7 +39,7 @@ enum loam_status hj_str_u256(struct u256 *out, const json_t *v, const char *what
         return err_set(err, LOAM_EHEX, "%s: a quantity with a leading zero", what);
     uint8_t be[32] = {0};
     for (size_t i = 0; i < n; i++) {
-        int x = nibble(d[n - 1 - i]);
+        int x = hex_digit(d[n - 1 - i]);
         if (x < 0)
             return err_set(err, LOAM_EHEX, "%s: not a hex digit", what);
         be[31 - i / 2] |= (uint8_t)(i % 2 ? x << 4 : x);
@@ -71,7 +61,7 @@ enum loam_status hj_str_u64(uint64_t *out, const json_t *v, const char *what, st
 
 static enum loam_status decode(uint8_t *out, const char *d, size_t n, const char *what, struct err *err) {
     for (size_t i = 0; i < n; i++) {
-        int hi = nibble(d[2 * i]), lo = nibble(d[2 * i + 1]);
+        int hi = hex_digit(d[2 * i]), lo = hex_digit(d[2 * i + 1]);
         if (hi < 0 || lo < 0)
             return err_set(err, LOAM_EHEX, "%s: not a hex digit", what);
         out[i] = (uint8_t)(hi << 4 | lo);

@@ -545,16 +545,12 @@ void server_send(struct server_reply *r, int status, const char *type, const voi
 
 /* ---- requests ---- */
 
-static int hexv(char c) {
-    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-}
-
 /* %xx in place; false for malformed ones and for NUL. */
 static bool unescape(char *s, bool plus) {
     char *o = s;
     for (; *s; s++) {
         if (*s == '%') {
-            int a = hexv(s[1]), b = a < 0 ? -1 : hexv(s[2]);
+            int a = hex_digit(s[1]), b = a < 0 ? -1 : hex_digit(s[2]);
             if (b < 0 || !(a << 4 | b))
                 return false;
             *o++ = (char)(a << 4 | b);

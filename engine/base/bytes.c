@@ -94,21 +94,15 @@ void hex_encode(char *out, const uint8_t *in, size_t n) {
     out[2 * n] = 0;
 }
 
-static int nibble(char c) {
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return -1;
+int hex_digit(int c) {
+    return c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
 }
 
 static enum loam_status decode(uint8_t *out, size_t n, const char *s, size_t slen, struct err *err) {
     if (slen != 2 * n)
         return err_set(err, LOAM_EPARSE, "hex: %zu digits where %zu are needed", slen, 2 * n);
     for (size_t i = 0; i < n; i++) {
-        int h = nibble(s[2 * i]), l = nibble(s[2 * i + 1]);
+        int h = hex_digit(s[2 * i]), l = hex_digit(s[2 * i + 1]);
         if (h < 0 || l < 0)
             return err_set(err, LOAM_EPARSE, "hex: bad digit at position %zu", 2 * i + (h >= 0));
         out[i] = (uint8_t)(h << 4 | l);

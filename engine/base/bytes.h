@@ -28,6 +28,7 @@ uint8_t *buf_take(struct buf *b, size_t *len);
 
 /* Hex. "0x" is optional on input and never written by hex_encode. out of hex_encode: 2 n + 1 bytes. */
 void hex_encode(char *out, const uint8_t *in, size_t n);
+int hex_digit(int c); /* 0 to 15; -1: none */
 /* Exactly n bytes, upper or lower case; LOAM_EPARSE otherwise. */
 enum loam_status hex_decode(uint8_t *out, size_t n, const char *s, struct err *err) LOAM_MUST_USE;
 /* Any even count of digits, into b. */

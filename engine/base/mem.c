@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 static atomic_long count, fail_at;
 
@@ -87,4 +89,36 @@ void mem_free(void *p) {
 void mem_wipe(void *p, size_t bytes) {
     if (p)
         explicit_bzero(p, bytes);
+}
+
+/* Pages of the whole process and of its part in memory. */
+static int statm(unsigned long *size, unsigned long *resident) {
+    FILE *f = fopen("/proc/self/statm", "re");
+    int ok = f && fscanf(f, "%lu %lu", size, resident) == 2;
+    if (f)
+        fclose(f);
+    return ok;
+}
+
+size_t mem_available(void) {
+    char line[128];
+    unsigned long kib = 0, size, resident;
+    FILE *f = fopen("/proc/meminfo", "re");
+    while (f && fgets(line, sizeof line, f))
+        if (sscanf(line, "MemAvailable: %lu kB", &kib) == 1)
+            break;
+    if (f)
+        fclose(f);
+    size_t left = (size_t)kib << 10;
+    struct rlimit l;
+    if (getrlimit(RLIMIT_AS, &l) == 0 && l.rlim_cur != RLIM_INFINITY && statm(&size, &resident)) {
+        size_t used = (size_t)size * (size_t)sysconf(_SC_PAGESIZE), own = l.rlim_cur > used ? (size_t)(l.rlim_cur - used) : 0;
+        left = own < left ? own : left;
+    }
+    return left;
+}
+
+size_t mem_resident(void) {
+    unsigned long size, resident;
+    return statm(&size, &resident) ? (size_t)resident * (size_t)sysconf(_SC_PAGESIZE) : 0;
 }

@@ -24,4 +24,10 @@ void mem_wipe(void *p, size_t bytes);
 void mem_fail_after(long n);
 long mem_count(void); /* allocations so far */
 
+/* Bytes this process can still have: what the kernel could free, within the process's own limit (ulimit -v). 0 where the
+ * system does not say. */
+size_t mem_available(void);
+/* Bytes of it that lie in memory now; 0 where the system does not say. */
+size_t mem_resident(void);
+
 #endif

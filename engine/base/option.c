@@ -154,17 +154,6 @@ static bool parse_real(const char *s, double *out) {
     return *end == 0 && isfinite(*out);
 }
 
-static bool choice_has(const char *choices, const char *s) {
-    size_t n = strlen(s);
-    for (const char *p = choices; n && *p;) {
-        size_t len = strcspn(p, "|");
-        if (len == n && memcmp(p, s, n) == 0)
-            return true;
-        p += len + (p[len] == '|');
-    }
-    return false;
-}
-
 static enum loam_status check(const struct option_def *d, const char *s, struct err *err) {
     size_t n = strlen(s);
     if (n >= OPTION_TEXT_MAX)
@@ -193,7 +182,7 @@ static enum loam_status check(const struct option_def *d, const char *s, struct 
             return err_set(err, LOAM_EINVAL, "%s: \"%s\" is no amount of OPEN", d->name, shown);
         return LOAM_OK;
     case OPTION_CHOICE:
-        if (!choice_has(d->choices, s))
+        if (!text_choice(d->choices, s))
             return err_set(err, LOAM_EINVAL, "%s: \"%s\" is none of %s", d->name, shown, d->choices);
         return LOAM_OK;
     case OPTION_STRING:

@@ -177,3 +177,14 @@ char *text_clean_cut(char *out, size_t cap, const void *in_, size_t n) {
 size_t text_bom(const void *p, size_t n) {
     return n >= 3 && memcmp(p, "\xef\xbb\xbf", 3) == 0 ? 3 : 0;
 }
+
+bool text_choice(const char *choices, const char *s) {
+    size_t n = strlen(s);
+    for (const char *p = choices; n && *p;) {
+        size_t len = strcspn(p, "|");
+        if (len == n && memcmp(p, s, n) == 0)
+            return true;
+        p += len + (p[len] == '|');
+    }
+    return false;
+}

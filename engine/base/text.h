@@ -29,6 +29,8 @@ enum loam_status text_clean(struct buf *out, const void *in, size_t n, unsigned 
 /* The same into a fixed buffer, cut at a character boundary, always terminated; for error messages. Returns out. */
 char *text_clean_cut(char *out, size_t cap, const void *in, size_t n);
 
+/* Whether s is one of the words of "a|b|c". */
+bool text_choice(const char *choices, const char *s);
 /* 3 if the bytes begin with a byte order mark in UTF-8, which editors put before the first line of a file; else 0. */
 size_t text_bom(const void *p, size_t n);
 

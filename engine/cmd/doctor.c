@@ -7,7 +7,6 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
@@ -27,29 +26,6 @@ static void say(struct report *r, const char *what, bool ok, const char *found, 
                                              "remedy", ok ? "" : remedy));
 }
 
-/* Bytes this process can still have: what the kernel could free, within the process's own limit. */
-static double memory_free(void) {
-    double kib = 0;
-    char line[128];
-    FILE *f = fopen("/proc/meminfo", "r");
-    while (f && fgets(line, sizeof line, f))
-        if (sscanf(line, "MemAvailable: %lf", &kib) == 1)
-            break;
-    if (f)
-        fclose(f);
-    double left = kib * 1024;
-    struct rlimit l;
-    unsigned long pages = 0;
-    if (getrlimit(RLIMIT_AS, &l) == 0 && l.rlim_cur != RLIM_INFINITY && (f = fopen("/proc/self/statm", "r"))) {
-        if (fscanf(f, "%lu", &pages) == 1) {
-            double used = (double)pages * (double)sysconf(_SC_PAGESIZE), own = (double)l.rlim_cur - used;
-            left = own < left ? own : left;
-        }
-        fclose(f);
-    }
-    return left > 0 ? left : 0;
-}
-
 static void check_folder(struct report *r, struct node *n) {
     struct stat st;
     struct statvfs v;
@@ -62,7 +38,7 @@ static void check_folder(struct report *r, struct node *n) {
         say(r, "disk space", left >= FREE_WANTED, text,
             "free 2 GB on the disk of the data folder, or use another --data");
     }
-    double gb = memory_free() / 1e9;
+    double gb = (double)mem_available() / 1e9;
     snprintf(text, sizeof text, "%.1f GB can be had", gb);
     say(r, "memory", gb > 1, text, "close other programs: training the small model takes about 1 GB");
 }

@@ -164,17 +164,6 @@ static bool is_hex(const char *s, size_t digits) {
     return true;
 }
 
-static bool in_choices(const char *choices, const char *s) {
-    size_t n = strlen(s);
-    for (const char *p = choices; n && *p;) {
-        size_t len = strcspn(p, "|");
-        if (len == n && memcmp(p, s, n) == 0)
-            return true;
-        p += len + (p[len] == '|');
-    }
-    return false;
-}
-
 static enum loam_status check_range(const struct cmd_arg *a, double v, const char *shown, struct err *err) {
     if (!a->range || a->type == CMD_CHOICE)
         return LOAM_OK;
@@ -215,7 +204,7 @@ static enum loam_status add_value(struct cmd_value *v, const struct cmd_arg *a, 
             return err_set(err, LOAM_EINVAL, "%s: \"%s\" is no amount of OPEN", a->name, shown);
         break;
     case CMD_CHOICE:
-        if (!in_choices(a->range, text))
+        if (!text_choice(a->range, text))
             return err_set(err, LOAM_EINVAL, "%s: \"%s\" is none of %s", a->name, shown, a->range);
         break;
     case CMD_ADDR:

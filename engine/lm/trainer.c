@@ -159,27 +159,8 @@ static char *path_of(const struct lm_trainer *t, const char *name) {
 }
 
 static size_t available_memory(void) {
-    char line[128];
-    unsigned long long kb = 0;
-    FILE *f = fopen("/proc/meminfo", "r");
-    if (!f)
-        return (size_t)4 << 30;
-    while (fgets(line, sizeof line, f))
-        if (sscanf(line, "MemAvailable: %llu kB", &kb) == 1)
-            break;
-    fclose(f);
-    return (size_t)kb << 10;
-}
-
-static size_t resident(void) {
-    unsigned long long size, rss = 0;
-    FILE *f = fopen("/proc/self/statm", "r");
-    if (!f)
-        return 0;
-    if (fscanf(f, "%llu %llu", &size, &rss) != 2)
-        rss = 0;
-    fclose(f);
-    return (size_t)rss * (size_t)sysconf(_SC_PAGESIZE);
+    size_t n = mem_available();
+    return n ? n : (size_t)4 << 30;
 }
 
 /* Most tokens and trained tokens that `batch` rows can have together. */
@@ -674,7 +655,7 @@ static void speed(struct lm_trainer *t, uint64_t tokens, uint64_t us, struct lm_
     mt->tok_s = t->tok_s;
     double left = (double)(t->steps - t->step) * (double)t->d->tokens / (double)t->per_epoch;
     mt->eta_s = t->tok_s > 0 ? left / t->tok_s : 0;
-    mt->rss = resident();
+    mt->rss = mem_resident();
 }
 
 static enum loam_status run(struct lm_trainer *t, struct err *err) {

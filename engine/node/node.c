@@ -223,19 +223,6 @@ static void run_posts(struct node *n, bool last) {
 
 /* ---- the loop ---- */
 
-static uint64_t memory_bytes(void) {
-    char text[128];
-    int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
-    ssize_t r = fd >= 0 ? read(fd, text, sizeof text - 1) : -1;
-    if (fd >= 0)
-        close(fd);
-    if (r <= 0)
-        return 0;
-    text[r] = 0;
-    char *resident = strchr(text, ' ');
-    return resident ? strtoull(resident, NULL, 10) * (uint64_t)sysconf(_SC_PAGESIZE) : 0;
-}
-
 /* What a console without anything to show suggests. */
 static const char *next_step(struct node *n) {
     if (!node_chain_configured(n))
@@ -267,7 +254,7 @@ static void publish_node(struct node *n) {
                           "jobs", (json_int_t)job_running(n), "clients", (json_int_t)control_clients(n),
                           "state", node_stopping(n) ? "stopping" : "running", "started_by_console",
                           n->started_by_console, "api", api_url(n, api, sizeof api), "memory_bytes",
-                          (json_int_t)(memory_bytes() >> 20 << 20), "compute", compute, "next", next_step(n));
+                          (json_int_t)(mem_resident() >> 20 << 20), "compute", compute, "next", next_step(n));
     json_t *old = topic_get(n, "node"); /* fields that others set (backend, threads, next) stay */
     if (old && v) {
         json_object_update_missing(v, old);

@@ -41,7 +41,7 @@ static enum loam_status hex4(struct reader *r, uint32_t *out) {
     uint32_t v = 0;
     for (int i = 0; i < 4; i++) {
         int c = peek(r);
-        int d = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+        int d = hex_digit(c);
         if (d < 0)
             return bad(r, "\\u needs four hex digits");
         v = v << 4 | (uint32_t)d;

@@ -26,7 +26,7 @@ wait_for 'step 120/400'
 $t send-keys 2
 wait_for '▶2 Train'
 $t send-keys z
-wait_for 'warmup-r8'
+wait_for 'warmup  '
 $t send-keys :
 wait_for 'Tab completes'
 $t send-keys tr Tab

@@ -78,7 +78,8 @@ static json_t *train(struct fake *f) {
                      "tokens_per_s", 214.0, "elapsed_s", step * 2.05, "eta_s", (steps - step) * 2.05, "memory_bytes",
                      (json_int_t)912261120, "rows", 96, "loss_curve", curve, "eval_curve", eval, "checkpoints",
                      parse("[{\"step\":33,\"hash\":\"0x11aa\"},{\"step\":66,\"hash\":\"0x22bb\"}]"), "runs",
-                     parse("[{\"run\":\"warmup\",\"state\":\"done\",\"loss\":0.412,\"steps\":60,\"adapter\":\"warmup-r8\"}]"));
+                     parse("[{\"run\":\"warmup\",\"state\":\"done\",\"loss\":0.412,\"steps\":60,\"adapter\":\"warmup-r8\",\"rows\":48,"
+                           "\"created_ms\":1795470000000,\"curve\":[[1,1.3],[10,1.2],[20,0.9],[30,0.7],[40,0.55],[50,0.47],[60,0.412]]}]"));
 }
 
 static json_t *chain(struct fake *f) {
@@ -145,15 +146,18 @@ json_t *fake_value(struct fake *f, const char *t) {
                      "{\"account\":4,\"key\":\"bob\",\"name\":\"bob\",\"earned_wei\":\"48500000000000000\",\"pending_wei\":\"48500000000000000\",\"claimable_wei\":\"0\",\"claimed_wei\":\"125000000000000000\"}],"
                      "\"payments\":[{\"id\":\"b1-3\",\"batch\":1,\"account\":3,\"amount_wei\":\"440500000000000000\",\"time_ms\":1795474805000,\"state\":\"claimable\"},"
                      "{\"id\":\"b1-4\",\"batch\":1,\"account\":4,\"amount_wei\":\"48500000000000000\",\"time_ms\":1795474805000,\"state\":\"pending\"}],"
-                     "\"earned_curve\":[[1,\"0\"],[2,\"1000\"],[3,\"5000\"],[4,\"4000\"],[5,\"9000\"]]}");
+                     "\"earned_curve\":[[1795474201000,\"0\"],[1795474402000,\"1000\"],[1795474603000,\"5000\"],[1795474804000,\"6000\"],[1795475005000,\"9000\"]],"
+                     "\"datanets\":[{\"datanet\":\"1\",\"calls\":5,\"earned_wei\":\"489000000000000000\",\"pending_wei\":\"48500000000000000\"}],"
+                     "\"names\":{\"0\":\"(burnt)\",\"1\":\"(platform)\",\"2\":\"(stakers)\",\"3\":\"alice\",\"4\":\"bob\",\"9\":\"val\"}}");
     if (!strcmp(t, "validator"))
-        return parse("{\"account\":9,\"key\":\"val\",\"enabled\":true,\"stake_wei\":\"100000000000000000000\",\"queue\":[{\"batch\":2,\"poster\":\"1\",\"calls\":4,\"stage\":\"executing\",\"deadline_ms\":1795474900000,\"done\":1,\"total\":4}],"
-                     "\"verdicts\":[{\"batch\":1,\"poster\":\"1\",\"verdict\":\"valid\",\"outcome\":\"settled\",\"time_ms\":1795474805000},"
-                     "{\"batch\":0,\"poster\":\"8\",\"verdict\":\"invalid\",\"reason\":\"call 2: one wei moved from alice to bob\",\"outcome\":\"voided\",\"time_ms\":1795474800000}],"
-                     "\"disputes\":[]}");
+        return parse("{\"account\":9,\"key\":\"val\",\"enabled\":true,\"stake_wei\":\"100000000000000000000\",\"queue\":[{\"batch\":2,\"poster\":7,\"calls\":4,\"stage\":\"executing\",\"deadline_ms\":1795474900000,\"done\":1,\"total\":4}],"
+                     "\"verdicts\":[{\"batch\":1,\"poster\":7,\"verdict\":\"valid\",\"outcome\":\"settled\",\"time_ms\":1795474805000},"
+                     "{\"batch\":0,\"poster\":8,\"verdict\":\"invalid\",\"reason\":\"call 2: one wei moved from alice to bob\",\"outcome\":\"voided\",\"time_ms\":1795474800000}],"
+                     "\"disputes\":[],\"owed_wei\":\"1000000000000000000\",\"batches\":[{\"batch\":2,\"poster\":7,\"stage\":\"drawn\",\"posted_ms\":1795474890000,\"done\":0,\"total\":1,\"mine\":false},"
+                     "{\"batch\":1,\"poster\":7,\"stage\":\"settled\",\"posted_ms\":1795474790000,\"done\":1,\"total\":1,\"mine\":false}]}");
     if (!strcmp(t, "datanets"))
-        return parse("{\"list\":[{\"id\":1,\"name\":\"places\",\"owner\":\"alice\",\"licence\":\"CC0-1.0\",\"contributions\":3,\"rows\":96,\"mine_rows\":32,\"models\":1},"
-                     "{\"id\":2,\"name\":\"\\u001b]0;PWNED\\u0007evil\\u202e\",\"owner\":\"mallory\",\"licence\":\"MIT\",\"contributions\":1,\"rows\":12345,\"mine_rows\":0,\"models\":0}]}");
+        return parse("{\"list\":[{\"id\":1,\"name\":\"places\",\"owner\":3,\"licence\":\"CC0-1.0\",\"contributions\":3,\"rows\":96,\"by\":{\"3\":32,\"4\":32,\"5\":32}},"
+                     "{\"id\":2,\"name\":\"\\u001b]0;PWNED\\u0007evil\\u202e\",\"owner\":66,\"licence\":\"MIT\",\"contributions\":1,\"rows\":12345,\"by\":{\"66\":12345}}]}");
     if (!strcmp(t, "models"))
         return parse("{\"list\":[{\"name\":\"smollm2-135m\",\"kind\":\"base\",\"quant\":\"Q4_1\",\"parameters\":134515008,\"bytes\":98362432,\"served\":false},"
                      "{\"name\":\"places-r16\",\"kind\":\"adapter\",\"base\":\"smollm2-135m\",\"parameters\":4884480,\"bytes\":19537920,\"served\":true,\"id\":1,\"datanet\":1,\"rows\":96,\"loss\":0.012}]}");

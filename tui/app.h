@@ -30,6 +30,7 @@ extern const char *const topic_names[TOPICS];
 #define RUNS_MAX 16              /* commands under way */
 #define TUI_EXPORT_MAX (64u << 20)  /* bytes of an exported file */
 #define HEADS_KEPT 64
+#define KEPT_MAX 3
 
 struct log_line {
     int64_t time_ms;
@@ -52,6 +53,7 @@ struct run { /* a command under way */
     uint64_t call; /* 0: free */
     char *line;
     uint64_t done, total, job;
+    uint64_t began_us;
     bool quiet;      /* sent by the console itself: no output shown unless it fails */
     bool from_ask;
     char detail[128];
@@ -87,6 +89,7 @@ struct form {
     const json_t *cmd; /* borrowed from t->table; NULL: the node does not know the command */
     struct field field[FIELDS_MAX];
     int n, at, top;
+    int main; /* the fields from here on stand below a rule */
     json_t *found;
     int pick;
 };
@@ -111,7 +114,7 @@ struct tui {
     struct frame frame;
     bool full;            /* repaint everything at the next frame */
     bool dirty, shown_data;
-    uint64_t last_frame_us;
+    uint64_t last_frame_us, last_key_us;
 
     struct layout layout;
     enum layout_mode mode, before_one;
@@ -131,8 +134,11 @@ struct tui {
     bool log_gap;
     struct turn turn[TURNS_KEPT];
     int turns;
-    json_t *kept_curve;   /* Train: [[step, loss]…] to compare with */
-    char kept_name[64];
+    struct {
+        json_t *curve;    /* [[step, loss]…], owned */
+        char name[64];
+    } kept[KEPT_MAX];     /* Train: curves to compare with */
+    int kept_n;
 
     /* panes */
     struct list_state list[PANES];
@@ -274,6 +280,7 @@ enum loam_status help_text(struct tui *t, struct buf *out, struct err *err) LOAM
 struct form_def {
     const char *name, *title, *noun, *verb;
     const char *preset; /* the first argument, fixed; NULL: all arguments are fields */
+    const char *main;   /* names of the fields that stand first, "name,base"; NULL: no others do */
     const char *text;
 };
 extern const struct form_def form_defs[];

@@ -185,6 +185,30 @@ int text_columns(const char *s, size_t n) {
     return used;
 }
 
+int view_wrap(const struct view *v, int y, int x, int w, int lines, unsigned style, const char *s) {
+    int used = 0;
+    while (*s && used < lines && w > 0) {
+        size_t n = 0, space = 0;
+        while (s[n] && s[n] != '\n') {
+            size_t k = 1;
+            while ((s[n + k] & 0xc0) == 0x80)
+                k++;
+            if (text_columns(s, n + k) > w)
+                break;
+            if (s[n] == ' ')
+                space = n;
+            n += k;
+        }
+        size_t take = s[n] && s[n] != '\n' && s[n] != ' ' && space && used + 1 < lines ? space : n;
+        view_textn(v, y + used++, x, style, s, take, w);
+        s += take ? take : 1;
+        while (*s == ' ')
+            s++;
+        s += *s == '\n';
+    }
+    return used;
+}
+
 int view_right(const struct view *v, int y, int x, int w, unsigned style, const char *s) {
     int need = text_columns(s, strlen(s));
     int pad = need < w ? w - need : 0;

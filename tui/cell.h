@@ -54,6 +54,8 @@ struct view view_sub(const struct view *v, int y, int x, int h, int w); /* clipp
 int view_textn(const struct view *v, int y, int x, unsigned style, const char *s, size_t n, int max);
 int view_text(const struct view *v, int y, int x, unsigned style, const char *s);
 int view_printf(const struct view *v, int y, int x, unsigned style, const char *fmt, ...) LOAM_PRINTF(5, 6);
+/* The same over at most `lines` rows, broken at blanks; what is left is cut. Returns the rows used. */
+int view_wrap(const struct view *v, int y, int x, int w, int lines, unsigned style, const char *s);
 /* Right-aligned in the columns [x, x + w). Text that does not fit is cut at the left of the field. */
 int view_right(const struct view *v, int y, int x, int w, unsigned style, const char *s);
 void view_fill(const struct view *v, int y, int x, int n, unsigned style);      /* blanks */

@@ -35,11 +35,32 @@ const char *jtext(const json_t *o, const char *path, char *out, size_t cap) {
     return out;
 }
 
+static const json_t *names; /* borrowed: {ACCOUNT: name}; the console is one a process */
+
+void fmt_names(const json_t *of) { names = of; }
+
+const char *fmt_account(char *out, size_t cap, int64_t account) {
+    char id[24];
+    snprintf(id, sizeof id, "%lld", (long long)account);
+    const char *name = json_string_value(json_object_get(names, id));
+    if (name)
+        snprintf(out, cap, "%s", name);
+    else
+        snprintf(out, cap, "account %s", id);
+    return out;
+}
+
+bool fmt_is_mine(int64_t account) {
+    char id[24];
+    snprintf(id, sizeof id, "%lld", (long long)account);
+    return account > 2 && json_object_get(names, id);
+}
+
 const char *jwho(const json_t *o, char *out, size_t cap) {
     if (*jstr(o, "name"))
         snprintf(out, cap, "%s", jstr(o, "name"));
     else if (jget(o, "account"))
-        snprintf(out, cap, "account %lld", (long long)jint(o, "account", 0));
+        fmt_account(out, cap, jint(o, "account", 0));
     else
         snprintf(out, cap, "?");
     return out;
@@ -86,6 +107,22 @@ void fmt_wei(char *out, size_t cap, const char *w) {
     while (keep && frac[keep - 1] == '0')
         keep--;
     snprintf(out, cap, "%s%s%s%.*s", neg ? "-" : "", n > 18 ? whole : "0", keep ? "." : "", keep, frac);
+}
+
+void fmt_wei_short(char *out, size_t cap, const char *w) {
+    fmt_wei(out, cap, w);
+    char *dot = strchr(out, '.');
+    if (!dot || strlen(dot) <= 7)
+        return;
+    dot[7] = 0;
+    size_t n = strlen(out);
+    while (out[n - 1] == '0')
+        out[--n] = 0;
+    if (out[n - 1] == '.')
+        snprintf(out, cap, "%s", strspn(out, "-0.") == n ? "<0.000001" : out);
+    n = strlen(out);
+    if (out[n - 1] == '.')
+        out[n - 1] = 0;
 }
 
 void fmt_bytes(char *out, size_t cap, double b) {

@@ -13,7 +13,7 @@
 #include "base/banned.h"
 
 const struct form_def form_defs[] = {
-#define F(name, title, noun, verb, preset, text) {name, title, noun, verb, preset, text},
+#define F(name, title, noun, verb, preset, main, text) {name, title, noun, verb, preset, main, text},
 #include "tui/forms.def"
 #undef F
 };
@@ -23,10 +23,55 @@ static void pick(struct tui *t, const char *name) {
     form_open(t, name);
 }
 
+static size_t adapters(struct tui *t) {
+    const json_t *list = jget(t->topic[TOP_MODELS], "list");
+    size_t n = 0;
+    for (size_t i = 0; i < json_array_size(list); i++)
+        n += !strcmp(jstr(json_array_get(list, i), "kind"), "adapter");
+    return n;
+}
+
+/* Is what this form is for there already? */
+static bool form_done(struct tui *t, const char *name) {
+    const json_t *nets = jget(t->topic[TOP_DATANETS], "list"), *named = jget(t->topic[TOP_REWARDS], "names");
+    const char *account;
+    json_t *v;
+    if (!strcmp(name, "model"))
+        return jcount(t->topic[TOP_MODELS], "list") > adapters(t);
+    if (!strcmp(name, "train"))
+        return adapters(t);
+    if (!strcmp(name, "chain"))
+        return jbool(t->topic[TOP_CHAIN], "configured");
+    if (!strcmp(name, "wallet"))
+        return jcount(t->topic[TOP_KEYS], "list");
+    if (!strcmp(name, "account"))
+        json_object_foreach((json_t *)(uintptr_t)named, account, v)
+            if (strtoll(account, NULL, 10) > 2)
+                return true;
+    if (!strcmp(name, "datanet"))
+        return json_array_size(nets);
+    if (!strcmp(name, "contribute"))
+        for (size_t i = 0; i < json_array_size(nets); i++)
+            if (jint(json_array_get(nets, i), "contributions", 0))
+                return true;
+    if (!strcmp(name, "serve"))
+        return *jstr(t->topic[TOP_NODE], "api");
+    if (!strcmp(name, "validator"))
+        return jbool(t->topic[TOP_VALIDATOR], "enabled");
+    return false;
+}
+
+/* The way through, in order: what is done is marked, the first that is not is chosen. */
 void form_menu(struct tui *t) {
-    menu_open(t, "Forms", pick);
-    for (size_t i = 0; i < form_count; i++)
-        menu_add(t, form_defs[i].name, "%s", form_defs[i].title);
+    int next = -1;
+    menu_open(t, "Forms: what to do, in order (+ is done)", pick);
+    for (size_t i = 0; i < form_count; i++) {
+        bool done = form_done(t, form_defs[i].name);
+        menu_add(t, form_defs[i].name, "%s %s", done ? "+" : " ", form_defs[i].title);
+        if (!done && next < 0)
+            next = (int)i;
+    }
+    t->menu.sel = next < 0 ? 0 : next;
     overlay_open(t, OV_MENU);
 }
 
@@ -35,6 +80,25 @@ void form_free(struct tui *t) {
         line_free(&t->form.field[i].value);
     json_decref(t->form.found);
     memset(&t->form, 0, sizeof t->form);
+}
+
+static void add_field(struct form *f, const json_t *arg) {
+    if (f->n == FIELDS_MAX)
+        return;
+    struct field *fd = &f->field[f->n++];
+    fd->arg = arg;
+    line_init(&fd->value);
+}
+
+static bool is_main(const struct form_def *d, const char *name) {
+    size_t n = strlen(name);
+    for (const char *p = d->main ? d->main : ""; *p;) {
+        size_t k = strcspn(p, ",");
+        if (k == n && !strncmp(p, name, n))
+            return true;
+        p += k + (p[k] == ',');
+    }
+    return false;
 }
 
 bool form_open(struct tui *t, const char *name) {
@@ -53,10 +117,37 @@ bool form_open(struct tui *t, const char *name) {
             t->form.cmd = c;
     }
     const json_t *args = jget(t->form.cmd, "args");
-    for (size_t i = d->preset ? 1 : 0; i < json_array_size(args) && t->form.n < FIELDS_MAX; i++) {
-        struct field *f = &t->form.field[t->form.n++];
-        f->arg = json_array_get(args, i);
-        line_init(&f->value);
+    for (int pass = d->main ? 0 : 1; pass < 2; pass++) {
+        for (const char *p = pass ? "" : d->main; *p;) { /* in the order of the form */
+            size_t k = strcspn(p, ",");
+            for (size_t i = 0; i < json_array_size(args); i++)
+                if (strlen(jstr(json_array_get(args, i), "name")) == k && !strncmp(jstr(json_array_get(args, i), "name"), p, k))
+                    add_field(&t->form, json_array_get(args, i));
+            p += k + (p[k] == ',');
+        }
+        if (!pass)
+            t->form.main = t->form.n;
+        for (size_t i = d->preset ? 1 : 0; pass && i < json_array_size(args); i++)
+            if (!is_main(d, jstr(json_array_get(args, i), "name")))
+                add_field(&t->form, json_array_get(args, i));
+    }
+    if (!d->main || t->form.main == t->form.n)
+        t->form.main = t->form.n;
+    /* where there is no choice, it is made */
+    for (int i = 0; i < t->form.n; i++) {
+        struct field *f = &t->form.field[i];
+        const char *type = jstr(f->arg, "type"), *only = NULL;
+        const json_t *list = jget(t->topic[!strcmp(type, "key") ? TOP_KEYS : TOP_MODELS], "list");
+        int n = 0;
+        if (strcmp(type, "model") && (strcmp(type, "key") || !strcmp(d->noun, "key")))
+            continue;
+        for (size_t k = 0; k < json_array_size(list); k++)
+            if (strcmp(jstr(json_array_get(list, k), "kind"), "adapter")) {
+                n++;
+                only = jstr(json_array_get(list, k), "name");
+            }
+        if (n == 1 && (jbool(f->arg, "required") || i < t->form.main))
+            line_set(&f->value, only, strlen(only));
     }
     overlay_open(t, OV_FORM);
     return true;
@@ -150,9 +241,15 @@ enum loam_status form_command(const struct tui *t, struct buf *out, struct err *
     bool left_out = false;
     if (!s && f->def->preset)
         s = buf_printf(out, err, " %s", f->def->preset);
+    const json_t *args = jget(f->cmd, "args");
     for (int pass = 0; pass < 2 && !s; pass++)
-        for (int i = 0; i < f->n && !s; i++) {
-            const struct field *fd = &f->field[i];
+        for (size_t k = 0; k < json_array_size(args) && !s; k++) { /* in the command's order, not the form's */
+            const struct field *fd = NULL;
+            for (int i = 0; i < f->n; i++)
+                if (f->field[i].arg == json_array_get(args, k))
+                    fd = &f->field[i];
+            if (!fd)
+                continue;
             bool named = jbool(fd->arg, "named") || !strcmp(jstr(fd->arg, "type"), "flag");
             if (named != (pass == 1))
                 continue;
@@ -330,7 +427,7 @@ void form_draw(struct tui *t, const struct view *v) {
     view_text(v, 0, 1, ST_FOCUS, f->def->title);
     int y = 1, low = v->h >= 8 ? 3 : v->h >= 4 ? 1 : 0;
     if (v->h >= 12) {
-        view_text(v, y++, 1, ST_SOFT, f->def->text);
+        y += view_wrap(v, y, 1, v->w - 2, 3, ST_SOFT, f->def->text);
         y++;
     }
     int rows = v->h - y - low;
@@ -338,7 +435,8 @@ void form_draw(struct tui *t, const struct view *v) {
     if (!f->cmd)
         view_printf(v, y, 1, ST_WARN, "This node does not know the command `%s%s%s` (not built).", f->def->noun,
                     f->def->verb ? " " : "", f->def->verb ? f->def->verb : "");
-    f->top = f->at < f->top ? f->at : f->at >= f->top + rows ? f->at - rows + 1 : f->top;
+    int at = f->at + (f->main < f->n && f->at >= f->main); /* counted with the rule */
+    f->top = at < f->top ? at : at >= f->top + rows ? at - rows + 1 : f->top;
     int label = 0;
     for (int i = 0; i < f->n; i++) {
         int w = (int)strlen(jstr(f->field[i].arg, "name"));
@@ -346,10 +444,16 @@ void form_draw(struct tui *t, const struct view *v) {
     }
     label = label > v->w / 3 ? v->w / 3 : label;
     int cy = y, cx = label + 5;
-    for (int i = f->top; i < f->n && i < f->top + rows; i++) {
+    for (int row = f->top; row < f->n + (f->main < f->n) && row < f->top + rows; row++) {
+        if (row == f->main && f->main < f->n) {
+            int x = 3 + view_text(v, y + row - f->top, 3, ST_SOFT, "more, with defaults that do for most ");
+            view_rule(v, y + row - f->top, x, v->w - x - 1, ST_SOFT, G_HLINE);
+            continue;
+        }
+        int i = row > f->main ? row - 1 : row;
         struct field *fd = &f->field[i];
         const char *val = line_text(&fd->value), *name = jstr(fd->arg, "name");
-        int r = y + i - f->top;
+        int r = y + row - f->top;
         bool on = i == f->at;
         char why[96];
         bool ok = field_check(fd->arg, val, why, sizeof why);

@@ -115,6 +115,48 @@ static int draw_text(const struct view *v, const struct buf *b, int *top, int *l
     return lines;
 }
 
+/* Lines longer than w broken at blanks, their rest set under the second column; tabs as they are. What does not fit the buffer
+ * is left out. */
+static void wrap_text(struct buf *out, const struct buf *in, int w) {
+    const char *p = (const char *)in->data, *end = p + in->len;
+    while (p < end) {
+        const char *nl = memchr(p, '\n', (size_t)(end - p));
+        size_t n = nl ? (size_t)(nl - p) : (size_t)(end - p), hang = strspn(p, " ") < n ? strspn(p, " ") : 0;
+        const char *gap = n > hang ? memmem(p + hang, n - hang, "  ", 2) : NULL;
+        while (gap && gap < p + n && *gap == ' ')
+            gap++;
+        if (gap && gap - p < w / 2)
+            hang = (size_t)(gap - p);
+        else if ((int)hang > w / 2)
+            hang = 0;
+        for (bool first = true; first || n; first = false) {
+            int room = w - (first ? 0 : (int)hang);
+            size_t take = 0, blank = 0;
+            while (take < n) {
+                size_t k = 1;
+                while (take + k < n && (p[take + k] & 0xc0) == 0x80)
+                    k++;
+                if (text_columns(p, take + k) > room)
+                    break;
+                if (p[take] == ' ' && take > (first ? hang : 0))
+                    blank = take;
+                take += k;
+            }
+            if (take < n && p[take] != ' ' && blank)
+                take = blank;
+            if (!take && n)
+                take = 1;
+            if (buf_printf(out, NULL, "%*s%.*s\n", first ? 0 : (int)hang, "", (int)take, p))
+                return;
+            p += take;
+            n -= take;
+            for (; n && *p == ' '; p++)
+                n--;
+        }
+        p = nl ? nl + 1 : end;
+    }
+}
+
 static unsigned help_style(const char *line, size_t n) {
     return n && line[0] >= 'A' && line[0] <= 'Z' ? ST_TITLE : ST_NORMAL;
 }
@@ -262,17 +304,21 @@ bool overlay_key(struct tui *t, const struct key *k) {
             t->output_left = t->output_left < 0 ? 0 : t->output_left;
             break;
         }
-        if (close || k->code == TK_ENTER || k->code == TK_BACKSPACE)
+        if (close || k->code == TK_ENTER || k->code == TK_BACKSPACE) {
             overlay_close(t);
-        else if (keymap_find(&t->keys, k, -2) == ACT_PROMPT)
+        } else if (keymap_find(&t->keys, k, -2) == ACT_PROMPT) {
             prompt_open(t, "");
+        } else if (keymap_find(&t->keys, k, -2) >= ACT_PANE1 && keymap_find(&t->keys, k, -2) <= ACT_OVERVIEW) {
+            overlay_close(t);
+            return false; /* on to the pane */
+        }
         break;
     case OV_MENU: {
         enum action a = keymap_find(&t->keys, k, -2);
         if (a == ACT_UP || a == ACT_DOWN) {
             t->menu.sel = (t->menu.sel + (a == ACT_UP ? t->menu.n - 1 : 1)) % (t->menu.n ? t->menu.n : 1);
-        } else if (k->code >= '1' && k->code <= '9' && (int)(k->code - '1') < t->menu.n) {
-            t->menu.sel = (int)(k->code - '1');
+        } else if (k->code >= '0' && k->code <= '9' && (int)((k->code - '0' + 9) % 10) < t->menu.n) {
+            t->menu.sel = (int)((k->code - '0' + 9) % 10);
             overlay_close(t);
             t->menu.pick(t, t->menu.item[t->menu.sel].value);
         } else if (k->code == TK_ENTER && t->menu.n) {
@@ -336,15 +382,20 @@ void overlay_draw(struct tui *t, const struct view *body) {
         break;
     }
     case OV_OUTPUT: { /* as high as it needs: what it changed may be seen above it */
+        struct buf wrapped = BUF_INIT(2 * OUTPUT_MAX);
+        if (!t->output_left && body->w > 24)
+            wrap_text(&wrapped, &t->output, body->w - 2);
+        const struct buf *show = wrapped.len ? &wrapped : &t->output;
         int lines = 1;
-        for (size_t i = 0; i + 1 < t->output.len && lines < body->h; i++)
-            lines += t->output.data[i] == '\n';
+        for (size_t i = 0; i + 1 < show->len && lines < body->h; i++)
+            lines += show->data[i] == '\n';
         int h = lines + 1 > body->h * 2 / 3 ? body->h : lines + 1;
         struct view panel = view_sub(body, body->h - h, 0, h, body->w);
         blank(&panel);
         title(&panel, t->output_title, "arrows scroll, Esc closes");
         inner = view_sub(&panel, 1, 1, panel.h - 1, panel.w - 2);
-        draw_text(&inner, &t->output, &t->output_top, &t->output_left, NULL);
+        draw_text(&inner, show, &t->output_top, &t->output_left, NULL);
+        buf_clear(&wrapped);
         view_cursor(&panel, 0, 0, true);
         break;
     }
@@ -356,7 +407,9 @@ void overlay_draw(struct tui *t, const struct view *body) {
         int shown = h - 1, first = t->menu.sel >= shown ? t->menu.sel - shown + 1 : 0;
         for (int i = 0; i < shown && first + i < t->menu.n; i++) {
             bool on = first + i == t->menu.sel;
-            view_printf(&m, 1 + i, 1, on ? ST_TITLE : ST_NORMAL, "%s%d %s", on ? ">" : " ", first + i + 1, t->menu.item[first + i].text);
+            char num[8];
+            snprintf(num, sizeof num, first + i < 10 ? "%d" : " ", (first + i + 1) % 10);
+            view_printf(&m, 1 + i, 1, on ? ST_TITLE : ST_NORMAL, "%s%s %s", on ? ">" : " ", num, t->menu.item[first + i].text);
             if (on) {
                 view_style(&m, 1 + i, 0, m.w, ST_REVERSE);
                 view_cursor(&m, 1 + i, 1, true);

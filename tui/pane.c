@@ -85,7 +85,8 @@ void pane_draw(struct tui *t, enum pane_id p, const struct view *v, bool small, 
     struct view body = view_sub(v, y, 0, v->h - y, v->w);
     if (!json_array_size(rows)) {
         if (!small)
-            view_printf(&body, 0, 2, ST_SOFT, "no %s yet", l->title);
+            view_printf(&body, 0, 2, ST_SOFT, d->n_lists > 1 ? "no %s; ] shows %s" : "no %s yet", l->title,
+                        d->lists[(t->tab[p] + 1) % d->n_lists].title);
         return;
     }
     table_draw(&body, &l->table, rows, &t->list[p], focus);

@@ -341,6 +341,12 @@ static bool act(struct tui *t, enum action a) {
         }
         t->span += a == ACT_NEXT_SPAN ? 1 : -1;
         t->span = t->span >= spans ? 0 : t->span < 0 ? spans - 1 : t->span;
+        if (t->layout.small >> PANE_ASK & 1) { /* no room for it in the pane */
+            const json_t *sp = json_array_get(jget(n->source, "spans"), (size_t)t->span), *row = source_row(n->source, jint(sp, "row", -1));
+            char who[96];
+            tui_status(t, ST_NORMAL, "span %d of %d: from %s, row %lld (%.1f%%): %s", t->span + 1, spans, jwho(row ? row : sp, who, sizeof who),
+                       (long long)jint(sp, "row", -1), jnum(row, "share_ppm", 0) / 1e4, jstr(row, "text"));
+        }
         return true;
     case ACT_BACK:
         if (t->span < 0)

@@ -108,6 +108,17 @@ static struct pane_list lists[4] = {
 };
 
 static bool act(struct tui *t, enum action a) {
+    if (a == ACT_OPEN && t->tab[PANE_ATTRIBUTION] == 0) { /* the row, and the statement that it was contributed under */
+        const json_t *row = table_selected(&lists[0].table, jget(t->topic[TOP_ATTRIBUTION], "rows"), &t->list[PANE_ATTRIBUTION]);
+        if (!*jstr(row, "hash") || t->o.readonly)
+            return false;
+        if (!jint(row, "datanet", 0)) { /* of a file of this machine */
+            pane_detail(t, "row of a private run: it stands on no chain", row);
+            return true;
+        }
+        run_argv(t, json_pack("[s, s, s]", "row", "show", jstr(row, "hash")), "row show", false);
+        return true;
+    }
     if (a != ACT_OPEN || t->tab[PANE_ATTRIBUTION] != 3)
         return false;
     const json_t *r = table_selected(&lists[3].table, jget(t->topic[TOP_ATTRIBUTION], "history"), &t->list[PANE_ATTRIBUTION]);

@@ -11,9 +11,9 @@ static bool is_empty(struct tui *t) {
 
 static const struct column list[] = {
     {"id", "id", COL_TEXT, 4, false, 0},            {"name", "name", COL_TEXT, 12, true, 1},
-    {"rows", "rows", COL_COUNT, 7, false, 2},       {"mine", "mine_rows", COL_COUNT, 6, false, 3},
-    {"licence", "licence", COL_TEXT, 10, false, 4}, {"owner", "owner", COL_TEXT, 8, false, 6},
-    {"contributions", "contributions", COL_COUNT, 13, false, 5}, {"models", "models", COL_TEXT, 6, false, 7},
+    {"rows", "rows", COL_COUNT, 7, false, 2},       {"mine", "by", COL_MINE, 6, false, 3},
+    {"licence", "licence", COL_TEXT, 10, false, 4}, {"owner", "owner", COL_ACCOUNT, 10, false, 6},
+    {"contributions", "contributions", COL_COUNT, 13, false, 5}, {"from", "by", COL_TEXT, 4, false, 7},
 };
 static const struct pane_list lists[] = {{"datanets", TOP_DATANETS, "list", {list, 8, NULL}}};
 

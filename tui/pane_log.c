@@ -70,16 +70,25 @@ static void draw(struct tui *t, const struct view *v, bool small, bool focus) {
             continue;
         const struct log_line *l = &t->log[(t->log_at + i) % LOG_KEPT];
         unsigned style = !strcmp(l->level, "error") ? ST_BAD : !strcmp(l->level, "warn") ? ST_WARN : ST_NORMAL;
+        const char *text = l->text ? l->text : "";
+        /* the columns before the text, then the text over as many rows as it needs where the pane is large */
+        int x = 1 + (v->w >= 40 ? 9 : 0) + (style != ST_NORMAL ? (int)strlen(l->level) + 1 : 0) + (v->w >= 60 ? 7 : 0);
+        struct view none = view_sub(v, 0, 0, 0, v->w);
+        int most = small ? 1 : 6, rows = view_wrap(&none, 0, 0, v->w - x, most, style, text);
+        rows = rows < 1 ? 1 : rows;
+        y -= rows - 1;
+        struct view at = view_sub(v, y < v->h - body ? v->h - body : y, 0, v->h, v->w);
+        int row = y < v->h - body ? y - (v->h - body) : 0; /* its first rows may be above the pane */
         char c[16];
         fmt_clock(c, sizeof c, l->time_ms);
-        int x = 1;
+        x = 1;
         if (v->w >= 40)
-            x += view_text(v, y, x, ST_SOFT, c) + 1;
+            x += view_text(&at, row, x, ST_SOFT, c) + 1;
         if (style != ST_NORMAL) /* a word besides the colour */
-            x += view_text(v, y, x, style, l->level) + 1;
+            x += view_text(&at, row, x, style, l->level) + 1;
         if (v->w >= 60)
-            x += view_printf(v, y, x, ST_SOFT, "%-6s", l->room) + 1;
-        view_text(v, y, x, style, l->text ? l->text : "");
+            x += view_printf(&at, row, x, ST_SOFT, "%-6s", l->room) + 1;
+        view_wrap(&at, row, x, v->w - x, most, style, text);
         y--;
     }
     if (hidden)

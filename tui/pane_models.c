@@ -9,6 +9,17 @@ static bool is_empty(struct tui *t) {
     return !jcount(t->topic[TOP_MODELS], "list");
 }
 
+static int head(struct tui *t, const struct view *v, bool small) {
+    const json_t *n = t->topic[TOP_NODE];
+    if (small)
+        return 0;
+    if (*jstr(n, "api"))
+        view_printf(v, 0, 1, ST_NORMAL, "served at %s/v1 (OpenAI's calls; option api.listen)", jstr(n, "api"));
+    else
+        view_printf(v, 0, 1, ST_WARN, "not served: %s", *jstr(n, "api_error") ? jstr(n, "api_error") : "option api.listen is empty");
+    return 1;
+}
+
 static unsigned style(const json_t *r) {
     return jbool(r, "served") ? ST_GOOD : ST_NORMAL;
 }
@@ -30,5 +41,5 @@ static bool line(struct tui *t, char *out, size_t cap) {
 const struct pane pane_models = {
     .name = "models", .title = "Models", .topic = TOP_MODELS,
     .empty = "No model yet.", .next = "model add ",
-    .is_empty = is_empty, .lists = lists, .n_lists = 1, .line = line,
+    .is_empty = is_empty, .head = head, .lists = lists, .n_lists = 1, .line = line,
 };

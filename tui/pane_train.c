@@ -31,7 +31,7 @@ static size_t points(double *x, double *y, const json_t *curve) {
 static const struct column runs[] = {
     {"run", "run", COL_TEXT, 12, true, 0},    {"state", "state", COL_TEXT, 9, false, 1},
     {"loss", "loss", COL_REAL, 8, false, 2},  {"steps", "steps", COL_COUNT, 6, false, 3},
-    {"adapter", "adapter", COL_TEXT, 14, false, 4},
+    {"rows", "rows", COL_COUNT, 6, false, 4}, {"ended", "created_ms", COL_DATE, 11, false, 4},
 };
 static const struct column checkpoints[] = {
     {"step", "step", COL_COUNT, 8, false, 0},
@@ -43,10 +43,12 @@ static const struct column jobs[] = {
     {"what", "title", COL_TEXT, 20, true, 2},   {"error", "error", COL_TEXT, 12, false, 4},
 };
 static const struct pane_list lists[] = {
-    {"runs", TOP_TRAIN, "runs", {runs, 5, NULL}},
+    {"runs", TOP_TRAIN, "runs", {runs, 6, NULL}},
     {"checkpoints", TOP_TRAIN, "checkpoints", {checkpoints, 2, NULL}},
     {"jobs", TOP_JOBS, "list", {jobs, 6, NULL}},
 };
+
+static const unsigned kept_style[KEPT_MAX] = {ST_WARN, ST_ACCENT, ST_GOOD};
 
 static unsigned state_style(const char *s) {
     return !strcmp(s, "running") ? ST_GOOD : !strcmp(s, "failed") ? ST_BAD : !strcmp(s, "done") ? ST_TITLE : ST_WARN;
@@ -104,27 +106,36 @@ static void draw(struct tui *t, const struct view *v, bool small, bool focus) {
     int bottom = !small && v->h >= 16 && json_array_size(rows) ? (int)json_array_size(rows) + 1 : 0;
     bottom = bottom > 6 ? 6 : bottom;
     if (v->h - y - bottom >= 2) {
-        double *p = mem_array(6 * POINTS_MAX, sizeof *p);
+        double *p = mem_array((4 + 2 * KEPT_MAX) * POINTS_MAX, sizeof *p);
         if (!p)
             return;
-        struct series s[3];
+        struct series s[2 + KEPT_MAX];
         size_t n = 0;
         s[n++] = (struct series){p, p + POINTS_MAX, points(p, p + POINTS_MAX, jget(r, "loss_curve")), ST_PLOT, "loss"};
         s[n++] = (struct series){p + 2 * POINTS_MAX, p + 3 * POINTS_MAX,
                                  points(p + 2 * POINTS_MAX, p + 3 * POINTS_MAX, jget(r, "eval_curve")), ST_PLOT2, "eval"};
-        if (t->kept_curve)
-            s[n++] = (struct series){p + 4 * POINTS_MAX, p + 5 * POINTS_MAX,
-                                     points(p + 4 * POINTS_MAX, p + 5 * POINTS_MAX, t->kept_curve), ST_WARN, t->kept_name};
+        double far = steps > 0 ? steps : s[0].n ? p[s[0].n - 1] : 1;
+        for (int i = 0; i < t->kept_n; i++) {
+            double *x1 = p + (4 + 2 * i) * POINTS_MAX;
+            s[n++] = (struct series){x1, x1 + POINTS_MAX, points(x1, x1 + POINTS_MAX, t->kept[i].curve), kept_style[i], t->kept[i].name};
+            if (s[n - 1].n && x1[s[n - 1].n - 1] > far)
+                far = x1[s[n - 1].n - 1]; /* a longer run is shown whole */
+        }
         struct view area = view_sub(v, y, 1, v->h - y - bottom, v->w - 2);
-        plot_draw(&area, t->plot, s, n, 0, steps > 0 ? steps : s[0].n ? p[s[0].n - 1] : 1, "step");
-        if (!small && area.h >= 5) {
-            x = area.w - 22 - (t->kept_curve ? 20 : 0);
+        plot_draw(&area, t->plot, s, n, 0, far, "step");
+        if (!small && area.h >= 5) { /* which is which, at the right where curves are low */
+            int need = 6;
+            for (size_t k = 1; k < n; k++)
+                need += s[k].n ? 4 + text_columns(s[k].name, strlen(s[k].name)) : 0;
+            x = area.w - need - 1;
             x = x > 10 ? x : 10;
             x += view_text(&area, 0, x, ST_PLOT, "loss") + 1;
-            if (s[1].n)
-                x += view_text(&area, 0, x, ST_PLOT2, "eval") + 1;
-            if (t->kept_curve)
-                view_printf(&area, 0, x, ST_WARN, "kept: %s", t->kept_name);
+            for (size_t k = 1; k < n; k++)
+                if (s[k].n) {
+                    char m[2] = {plot_mark(k), 0};
+                    x += view_text(&area, 0, x, s[k].style, m) + 1;
+                    x += view_text(&area, 0, x, s[k].style, s[k].name) + 2;
+                }
         }
         mem_free(p);
     }
@@ -135,6 +146,28 @@ static void draw(struct tui *t, const struct view *v, bool small, bool focus) {
     } else if (focus) {
         view_cursor(v, 0, 0, true);
     }
+}
+
+/* Keeps a curve, or drops it if it is kept. The topic's arrays are shared: they are never changed. */
+static void keep(struct tui *t, const char *name, const json_t *curve) {
+    for (int i = 0; i < t->kept_n; i++)
+        if (!strcmp(t->kept[i].name, name)) {
+            json_decref(t->kept[i].curve);
+            memmove(&t->kept[i], &t->kept[i + 1], (size_t)(--t->kept_n - i) * sizeof t->kept[0]);
+            tui_status(t, ST_NORMAL, "the curve of %s is no longer beside", name);
+            return;
+        }
+    if (!json_array_size(curve)) {
+        tui_status(t, ST_WARN, "no curve of %s is known", *name ? name : "this run");
+        return;
+    }
+    if (t->kept_n == KEPT_MAX) {
+        tui_status(t, ST_WARN, "%d curves stand beside already; c on one of them drops it", KEPT_MAX);
+        return;
+    }
+    t->kept[t->kept_n].curve = json_incref((json_t *)(uintptr_t)curve);
+    snprintf(t->kept[t->kept_n++].name, sizeof t->kept[0].name, "%s", name);
+    tui_status(t, ST_NORMAL, "%s stands beside the run that is shown, now and later", name);
 }
 
 static bool act(struct tui *t, enum action a) {
@@ -157,17 +190,15 @@ static bool act(struct tui *t, enum action a) {
             tui_status(t, ST_WARN, "Enter stops the run; the best checkpoint stays. Esc leaves it running");
         }
         return true;
-    case ACT_COMPARE:
-        if (t->kept_curve) {
-            json_decref(t->kept_curve);
-            t->kept_curve = NULL;
-            tui_status(t, ST_NORMAL, "the kept curve is dropped");
-        } else if (jcount(r, "loss_curve")) {
-            t->kept_curve = json_deep_copy(jget(r, "loss_curve"));
-            snprintf(t->kept_name, sizeof t->kept_name, "%s", *jstr(r, "run") ? jstr(r, "run") : "earlier");
-            tui_status(t, ST_NORMAL, "this run's curve is kept to compare the next one with");
-        }
+    case ACT_COMPARE: {
+        /* the run chosen in the list; else the one that is shown */
+        const json_t *rows;
+        const struct pane_list *l = pane_list(t, PANE_TRAIN, &rows);
+        const json_t *one = l == &lists[0] ? table_selected(&l->table, rows, &t->list[PANE_TRAIN]) : NULL;
+        bool other = one && jcount(one, "curve") && strcmp(jstr(one, "run"), jstr(r, "run")) != 0;
+        keep(t, other ? jstr(one, "run") : jstr(r, "run"), jget(other ? one : r, other ? "curve" : "loss_curve"));
         return true;
+    }
     default: return false;
     }
 }

@@ -54,6 +54,8 @@ static void number(char out[16], double v) {
     snprintf(out, 16, a >= 1e5 || (a < 1e-3 && a > 0) ? "%.1e" : a >= 100 ? "%.0f" : a >= 10 ? "%.1f" : "%.3f", v);
 }
 
+char plot_mark(size_t k) { return "*o+x#%"[k < 6 ? k : 5]; }
+
 void plot_draw(const struct view *v, enum plot_kind kind, const struct series *s, size_t n, double x0, double x1,
                const char *unit) {
     double lo = INFINITY, hi = -INFINITY;
@@ -140,10 +142,8 @@ void plot_draw(const struct view *v, enum plot_kind kind, const struct series *s
                 }
             } else {
                 int y = h - 1 - (int)(part * (h - 1) + 0.5);
-                if (kind == PLOT_ASCII)
-                    view_text(v, y, left + x, s[k].style, k ? "o" : "*");
-                else
-                    view_glyph(v, y, left + x, s[k].style, G_DOT);
+                char m[2] = {plot_mark(k), 0};
+                view_text(v, y, left + x, s[k].style, m);
             }
         }
     }

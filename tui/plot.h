@@ -20,6 +20,8 @@ struct series {
  * sparkline or nothing. unit: of x ("step"). */
 void plot_draw(const struct view *v, enum plot_kind kind, const struct series *s, size_t n, double x0, double x1,
                const char *unit);
+/* The mark of the k-th series where it is drawn with marks. */
+char plot_mark(size_t k);
 /* One row of eighth blocks, scaled from the least to the largest value. */
 void plot_spark(const struct view *v, int y, int x, int w, unsigned style, const double *val, size_t n);
 /* A bar of w columns, part 0..1 of it full. */

@@ -1,6 +1,7 @@
 /* Commands: a line from the prompt is one of the console's own words or goes to the node; what comes back. */
 #include "tui/app.h"
 
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/mem.h"
 #include "base/text.h"
@@ -227,6 +228,8 @@ static void on_answer(void *arg, uint64_t id, const json_t *result, const json_t
     if (!r)
         return;
     bool quiet = r->quiet, ask = r->from_ask, mine = t->output_call == id;
+    /* What was waited for may cover the panes; what took long, and met other keys, may not. */
+    bool waited = clock_mono_us() - r->began_us < 2000000 || t->last_key_us < r->began_us + 300000;
     char *line = r->line;
     *r = (struct run){0};
     if (t->closing) {
@@ -250,7 +253,7 @@ static void on_answer(void *arg, uint64_t id, const json_t *result, const json_t
             t->prompt.err_from = from;
             t->prompt.err_to = to;
             t->prompt.line.cur = to;
-        } else if (mine && lines_in(&t->output) > 1 && t->over == OV_NONE) {
+        } else if (mine && lines_in(&t->output) > 1 && t->over == OV_NONE && waited) {
             if (!buf_printf(&t->output, NULL, "\n%s\n", both))
                 overlay_open(t, OV_OUTPUT);
         }
@@ -278,7 +281,7 @@ static void on_answer(void *arg, uint64_t id, const json_t *result, const json_t
             tui_status(t, ST_NORMAL, line && !strcmp(line, "attribute") ? "attributed: n and N walk through the spans, 4 shows the rows" : "answered");
         else if (n == 1)
             tui_status(t, ST_GOOD, "%s", (char *)t->output.data);
-        else if (n > 1 && t->over == OV_NONE && !t->script.len)
+        else if (n > 1 && t->over == OV_NONE && !t->script.len && waited)
             overlay_open(t, OV_OUTPUT);
         else if (n > 1)
             tui_status(t, ST_GOOD, "%s: done; o shows what it said", line ? line : "");
@@ -316,7 +319,7 @@ static void send_run(struct tui *t, json_t *params, const char *title, bool quie
         tui_status(t, ST_BAD, "the node does not take more for now");
         return;
     }
-    *r = (struct run){.call = id, .line = mem_strdup(title), .quiet = quiet, .from_ask = from_ask};
+    *r = (struct run){.began_us = clock_mono_us(), .call = id, .line = mem_strdup(title), .quiet = quiet, .from_ask = from_ask};
     if (!quiet && !from_ask) {
         buf_reset(&t->output);
         t->output_call = id;

@@ -4,6 +4,7 @@
 #include "tui/fmt.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
@@ -26,6 +27,8 @@ void table_cell(char *out, size_t cap, const struct column *c, const json_t *row
             snprintf(out, cap, "%s", json_is_true(v) ? "yes" : "no");
         else if (json_is_array(v))
             snprintf(out, cap, "%zu", json_array_size(v));
+        else if (json_is_object(v))
+            snprintf(out, cap, "%zu", json_object_size(v));
         else
             snprintf(out, cap, "%s", s ? s : "");
         break;
@@ -43,6 +46,17 @@ void table_cell(char *out, size_t cap, const struct column *c, const json_t *row
     case COL_PPM: snprintf(out, cap, "%.1f%%", n / 1e4); break;
     case COL_BYTES: fmt_bytes(out, cap, n); break;
     case COL_WHO: jwho(row, out, cap); break;
+    case COL_MINE: { /* {ACCOUNT: rows}: those of this node's keys */
+        const char *account;
+        json_t *rows;
+        double sum = 0;
+        json_object_foreach((json_t *)(uintptr_t)v, account, rows)
+            if (fmt_is_mine(strtoll(account, NULL, 10)))
+                sum += json_number_value(rows);
+        fmt_count(out, cap, sum);
+        break;
+    }
+    case COL_ACCOUNT: fmt_account(out, cap, (int64_t)n); break;
     case COL_YES: snprintf(out, cap, "%s", json_is_true(v) ? "yes" : ""); break;
     }
 }
@@ -81,7 +95,23 @@ void list_move(struct list_state *st, int what, int page) {
 #define MARK_WIDTH 28 /* of a selected row: enough to be seen, and a key stays under 150 bytes */
 
 static bool numeric(enum column_kind k) {
-    return k == COL_COUNT || k == COL_REAL || k == COL_WEI || k == COL_PPM || k == COL_BYTES;
+    return k == COL_COUNT || k == COL_MINE || k == COL_REAL || k == COL_WEI || k == COL_PPM || k == COL_BYTES;
+}
+
+/* Columns that the rows about to be drawn take in column i, at least `least`. */
+static int need_of(const struct table *t, int i, const json_t *rows, const struct list_state *st, int body, int least) {
+    char s[FMT_MAX];
+    int k = 0, title = (int)strlen(t->col[i].title);
+    least = title > least ? title : least;
+    for (size_t r = 0; r < json_array_size(rows) && k < st->top + body; r++) {
+        const json_t *row = json_array_get(rows, r);
+        if (!passes(t, row, st->filter) || k++ < st->top)
+            continue;
+        table_cell(s, sizeof s, &t->col[i], row);
+        int w = text_columns(s, strlen(s));
+        least = w > least ? w : least;
+    }
+    return least;
 }
 
 void table_draw(const struct view *v, const struct table *t, const json_t *rows, struct list_state *st, bool focus) {
@@ -121,10 +151,19 @@ void table_draw(const struct view *v, const struct table *t, const json_t *rows,
         on[worst] = false;
         total -= width[worst] + 1;
     }
-    for (int i = 0; i < n; i++)
-        if (on[i] && t->col[i].grow && total - 1 < v->w) {
-            width[i] += v->w - (total - 1);
-            total = v->w + 1;
+    for (int i = 0; i < n && total - 1 < v->w; i++) /* what is left goes to the growing column, as far as its rows need it */
+        if (on[i] && t->col[i].grow) {
+            int want = need_of(t, i, rows, st, body, width[i]), more = v->w - (total - 1);
+            more = want - width[i] < more ? want - width[i] : more;
+            width[i] += more;
+            total += more;
+        }
+    for (int i = 0; i < n && total - 1 < v->w; i++) /* then to columns that cut something */
+        if (on[i] && !t->col[i].grow) {
+            int want = need_of(t, i, rows, st, body, width[i]), more = v->w - (total - 1);
+            more = want - width[i] < more ? want - width[i] : more;
+            width[i] += more;
+            total += more;
         }
     int x = 2;
     for (int i = 0; i < n; i++) {

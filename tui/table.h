@@ -6,7 +6,7 @@
 
 #include <jansson.h>
 
-enum column_kind { COL_TEXT, COL_COUNT, COL_REAL, COL_WEI, COL_DATE, COL_CLOCK, COL_HASH, COL_PPM, COL_BYTES, COL_YES, COL_WHO };
+enum column_kind { COL_TEXT, COL_COUNT, COL_REAL, COL_WEI, COL_DATE, COL_CLOCK, COL_HASH, COL_PPM, COL_BYTES, COL_YES, COL_WHO, COL_ACCOUNT, COL_MINE };
 
 struct column {
     const char *title, *path;

@@ -116,6 +116,15 @@ static void draw_bottom(struct tui *t, const struct view *v) {
             snprintf(right, sizeof right, "next: :%.100s", next);
             rw = text_columns(right, strlen(right));
         }
+        if (t->topic[TOP_KEYS] && !jcount(t->topic[TOP_KEYS], "list") && !jcount(t->topic[TOP_MODELS], "list") && v->w >= 60) {
+            char k[64]; /* nothing is here yet: where to begin */
+            keymap_keys(&t->keys, ACT_FORMS, k, sizeof k);
+            k[strcspn(k, " ")] = 0;
+            x += view_text(v, 0, x, ST_ACCENT | ST_BOLD, "Begin here: ");
+            x += view_text(v, 0, x, ST_TITLE, k) + 1;
+            x += view_text(v, 0, x, ST_NORMAL, "lists what to do, in order") + 3;
+            rw = 0;
+        }
         static const struct {
             enum action a;
             const char *say;
@@ -315,6 +324,8 @@ static void on_topic(struct tui *t, const json_t *p) {
         if (!strcmp(topic_names[i], name)) {
             json_decref(t->topic[i]);
             t->topic[i] = json_is_object(v) ? json_incref(v) : NULL;
+            if (i == TOP_REWARDS)
+                fmt_names(jget(t->topic[i], "names"));
             if (i == TOP_ATTRIBUTION) {
                 attribution_changed(t);
                 ask_on_attribution(t);
@@ -548,6 +559,7 @@ static void on_key(void *arg, const struct key *k) {
     struct tui *t = arg;
     if (t->closing)
         return;
+    t->last_key_us = clock_mono_us();
     if (k->code == TK_MOUSE) {
         if (t->over == OV_NONE)
             on_mouse(t, k);
@@ -647,6 +659,7 @@ static void farewell(struct tui *t) {
 }
 
 static void free_tui(struct tui *t) {
+    fmt_names(NULL);
     for (int i = 0; i < TOPICS; i++)
         json_decref(t->topic[i]);
     json_decref(t->hello);
@@ -655,7 +668,8 @@ static void free_tui(struct tui *t) {
     json_decref(t->table);
     json_decref(t->heads);
     json_decref(t->methods);
-    json_decref(t->kept_curve);
+    for (int i = 0; i < t->kept_n; i++)
+        json_decref(t->kept[i].curve);
     json_decref(t->prompt.found);
     for (int i = 0; i < LOG_KEPT; i++)
         mem_free(t->log[i].text);

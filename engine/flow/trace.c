@@ -160,22 +160,22 @@ static json_t *contribution_of(struct walk *w, uint64_t id) {
     return NULL;
 }
 
-/* One row: it stands in the manifest at `at`, in its contribution's tree, and the contribution is signed by its account's key. */
-static enum loam_status show_row(struct walk *w, const json_t *line, const struct call *c, uint64_t at, json_t **out, bool told, struct err *err) {
-    struct seek x = {.account = c->manifest->account[at], .hash = c->manifest->hash[at]};
+/* One row: it stands at `index` of contribution `id`, in its tree, and the contribution is signed by its account's key. *text (NULL where
+ * it fails) is the caller's; *of (may be NULL) gets the contribution, borrowed. */
+static enum loam_status prove_row(struct walk *w, char **text, const json_t **of, uint64_t id, uint64_t index, const struct hash32 *hash, uint64_t account,
+                                  bool told, struct err *err) {
+    struct seek x = {.account = account, .hash = *hash, .index = index};
     struct tree_proof proof;
     struct hash32 root, want;
     struct account_info a;
     struct st_contribution st;
     struct sig65 sig;
     uint8_t leaf[ROW_LEAF_BYTES];
-    uint64_t id, count;
-    char hex[HASH_HEX_MAX];
+    uint64_t count;
     json_t *rec;
     enum loam_status s;
+    *text = NULL;
     tree_init(&x.tree);
-    TRY(jget_u64(&id, line, "contribution", err));
-    TRY(jget_u64(&x.index, line, "index", err));
     if (!(rec = contribution_of(w, id))) {
         s = err_set(err, LOAM_EVERIFY, "a row claims to come from contribution %llu, which is not on the chain", (unsigned long long)id);
         goto out;
@@ -228,13 +228,65 @@ static enum loam_status show_row(struct walk *w, const json_t *line, const struc
                          addr_hex(addr, &a.signing)));
         }
     }
-    *out = json_pack("{s:s s:s s:I s:I s:I}", "row", hash_hex(hex, &x.hash), "text", x.text, "score", (json_int_t)c->score[at], "contribution", (json_int_t)id,
-                     "index", (json_int_t)x.index);
-    if (!*out)
-        s = err_set(err, LOAM_ENOMEM, "no memory");
+    *text = x.text;
+    x.text = NULL;
+    if (of)
+        *of = rec;
 out:
     mem_free(x.text);
     tree_clear(&x.tree);
+    return s;
+}
+
+/* A row of a call: it stands in the manifest at `at`. */
+static enum loam_status show_row(struct walk *w, const json_t *line, const struct call *c, uint64_t at, json_t **out, bool told, struct err *err) {
+    uint64_t id, index;
+    char hex[HASH_HEX_MAX], *text = NULL;
+    enum loam_status s;
+    TRY(jget_u64(&id, line, "contribution", err));
+    TRY(jget_u64(&index, line, "index", err));
+    TRY(prove_row(w, &text, NULL, id, index, &c->manifest->hash[at], c->manifest->account[at], told, err));
+    *out = json_pack("{s:s s:s s:I s:I s:I}", "row", hash_hex(hex, &c->manifest->hash[at]), "text", text, "score", (json_int_t)c->score[at], "contribution",
+                     (json_int_t)id, "index", (json_int_t)index);
+    if (!*out)
+        s = err_set(err, LOAM_ENOMEM, "no memory");
+out:
+    mem_free(text);
+    return s;
+}
+
+enum loam_status flow_row(struct flow *f, json_t **out, const struct hash32 *row, const char *peer, struct err *err) {
+    struct walk w = {.f = f, .peer = peer, .links = json_array()};
+    char hex[HASH_HEX_MAX], *text = NULL;
+    uint64_t id, index, account;
+    json_t *at = NULL;
+    const json_t *rec = NULL;
+    enum loam_status s = LOAM_OK;
+    *out = NULL;
+    if (!w.links)
+        return err_set(err, LOAM_ENOMEM, "no memory");
+    TRY(contribution_list(f, &w.contributions, 0, err)); /* keeps where the rows of others stand, too */
+    s = record_get(f->node, TABLE_ROW, row->b, 32, &at, err);
+    if (s == LOAM_ENOTFOUND)
+        s = err_set(err, s, "no contribution that this node knows holds row %s; a row of a private run stands on no chain", hash_hex(hex, row));
+    if (s)
+        goto out;
+    TRY(jget_u64(&id, at, "contribution", err));
+    TRY(jget_u64(&index, at, "index", err));
+    TRY(jget_u64(&account, at, "account", err));
+    TRY(prove_row(&w, &text, &rec, id, index, row, account, true, err));
+    *out = json_pack("{s:s s:s s:I s:I s:I s:O* s:O* s:O* s:O* s:O* s:O* s:O* s:O}", "row", hash_hex(hex, row), "text", text, "contribution", (json_int_t)id,
+                     "index", (json_int_t)index, "account", (json_int_t)account, "datanet", json_object_get(rec, "datanet"), "licence",
+                     json_object_get(rec, "licence"), "tx", json_object_get(rec, "tx"), "block", json_object_get(rec, "block"), "row_root",
+                     json_object_get(rec, "row_root"), "statement", json_object_get(rec, "statement"), "signature", json_object_get(rec, "signature"), "links",
+                     w.links);
+    if (!*out)
+        s = err_set(err, LOAM_ENOMEM, "no memory");
+out:
+    mem_free(text);
+    json_decref(at);
+    json_decref(w.links);
+    json_decref(w.contributions);
     return s;
 }
 

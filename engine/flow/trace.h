@@ -9,4 +9,9 @@
  * like) names the link that does not hold. */
 enum loam_status flow_trace(struct flow *f, json_t **out, const struct hash32 *payment, const char *peer, struct err *err) LOAM_MUST_USE;
 
+/* One row by its hash, and the statement that it was contributed under, verified: its leaf under the contribution's signed root, the
+ * contribution by a verified log, the signature recovered. *out: {row, text, index, contribution, account, datanet, licence, tx, block,
+ * row_root, statement:{…}, signature, links as above}. LOAM_ENOTFOUND where no contribution known here holds it. */
+enum loam_status flow_row(struct flow *f, json_t **out, const struct hash32 *row, const char *peer, struct err *err) LOAM_MUST_USE;
+
 #endif

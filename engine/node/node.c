@@ -225,8 +225,17 @@ static void run_posts(struct node *n, bool last) {
 
 /* What a console without anything to show suggests. */
 static const char *next_step(struct node *n) {
-    if (!node_chain_configured(n))
-        return "chain use http://127.0.0.1:8545";
+    if (!node_chain_configured(n)) { /* a model of one's own needs no chain */
+        json_t *m = topic_get(n, "models"), *list = json_object_get(m, "list"), *v;
+        bool adapter = false;
+        size_t i, count = json_array_size(list);
+        json_array_foreach(list, i, v) {
+            const char *kind = json_string_value(json_object_get(v, "kind"));
+            adapter |= kind && strcmp(kind, "adapter") == 0;
+        }
+        json_decref(m);
+        return !count ? "model add FILE.gguf" : !adapter ? "train NAME --files ROWS.jsonl" : "ask QUESTION";
+    }
     json_t *keys = keys_list(n), *chain = topic_get(n, "chain"), *models = topic_get(n, "models"),
            *nets = topic_get(n, "datanets");
     const char *next = !json_array_size(keys)                                   ? "key new NAME"

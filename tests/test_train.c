@@ -81,7 +81,7 @@ struct result {
     double nll[ROWS];
 };
 
-static void run_pass(struct result *out, struct gpu *g, struct lm_adapter *a, uint32_t per_pass, bool recompute, float dropout) {
+static void run_pass(struct result *out, struct gpu *g, struct lm_adapter *a, uint32_t per_pass, enum lm_keep keep, float dropout) {
     struct lm_view *v;
     struct lm_pass *p;
     const struct lm_example *ex[ROWS];
@@ -89,7 +89,7 @@ static void run_pass(struct result *out, struct gpu *g, struct lm_adapter *a, ui
         ex[i] = &data.rows[i];
     out->grad = mem_zarray(a->size, sizeof(float));
     OK(lm_view_new(&v, model, data.longest, &e));
-    OK(lm_pass_new(&p, g, v, a, (uint32_t)data.tokens, (uint32_t)data.targets, true, recompute, &e));
+    OK(lm_pass_new(&p, g, v, a, (uint32_t)data.tokens, (uint32_t)data.targets, true, keep, &e));
     for (uint32_t at = 0; at < ROWS; at += per_pass) {
         uint32_t n = ROWS - at < per_pass ? (uint32_t)ROWS - at : per_pass;
         const struct lm_dropout d = {dropout, {123, 45}, 100 + at};
@@ -114,7 +114,7 @@ static void finite_differences(void **state) {
     struct gpu *g = open_gpu(NULL, 2);
     struct lm_adapter *a = random_adapter(4, (1u << LM_LINEARS) - 1);
     struct result r;
-    run_pass(&r, g, a, ROWS, false, 0);
+    run_pass(&r, g, a, ROWS, LM_KEEP_ALL, 0);
     double worst = 0;
     for (uint32_t i = 0; i < a->count; i++)
         for (int half = 0; half < 2; half++) {
@@ -165,17 +165,17 @@ static void same_bits(void **state) {
             struct result first, other;
             struct gpu *g = open_gpu("ref", 1);
             assert_non_null(g);
-            run_pass(&first, g, a, ROWS, false, p);
+            run_pass(&first, g, a, ROWS, LM_KEEP_ALL, p);
             gpu_close(g);
             for (const char *const *b = gpu_backends(); *b; b++)
                 for (int threads = 1; threads <= 2; threads++) {
                     if (!(g = open_gpu(*b, threads)))
                         continue; /* this machine has no such unit */
-                    for (int w = 0; w < (strcmp(*b, "ref") ? 4 : 1); w++) { /* the reference is slow */
-                        static const uint32_t per[4] = {ROWS, 1, 3, ROWS};
+                    for (int w = 0; w < (strcmp(*b, "ref") ? 5 : 1); w++) { /* the reference is slow */
+                        static const uint32_t per[5] = {ROWS, 1, 3, ROWS, ROWS};
                         char what[64];
-                        snprintf(what, sizeof what, "%s, %d threads, %u rows a pass%s", *b, threads, per[w], w == 3 ? ", recomputed" : "");
-                        run_pass(&other, g, a, per[w], w == 3, p);
+                        snprintf(what, sizeof what, "%s, %d threads, %u rows a pass%s", *b, threads, per[w], w == 3 ? ", recomputed" : w == 4 ? ", gate and up recomputed" : "");
+                        run_pass(&other, g, a, per[w], w == 3 ? LM_KEEP_INPUTS : w == 4 ? LM_KEEP_MOST : LM_KEEP_ALL, p);
                         same(&first, &other, a->size, what);
                         mem_free(other.grad);
                     }
@@ -224,7 +224,7 @@ static void sink(void **state) {
     struct gpu *g = open_gpu(NULL, 2);
     struct lm_adapter *a = random_adapter(4, 1u << LM_Q | 1u << LM_DOWN | 1u << LM_V);
     struct result r;
-    run_pass(&r, g, a, ROWS, false, 0);
+    run_pass(&r, g, a, ROWS, LM_KEEP_ALL, 0);
     struct sum s = {a, mem_zarray(a->size, sizeof(float)), 0, 0};
     const struct lm_grad_sink k = {&s, true, add_tensor, add_nll, NULL};
     OK(lm_grad_rows(g, model, a, &data, 0, ROWS, 100, &k, &e));
@@ -390,15 +390,16 @@ static void memory_plan(void **state) {
     lm_trainer_free(t);
     remove_dir(a);
     size_t all = big.adapter + big.optimiser + big.activations + big.scratch;
-    assert_false(big.recompute);
+    assert_int_equal(big.recompute, 0);
     /* Less memory: recomputation, then smaller pieces, always the same bits; then an error that says so. */
-    bool recomputed = false, smaller = false;
+    bool recomputed = false, some = false, smaller = false;
     enum loam_status st = LOAM_OK;
     for (size_t m = all - 1; !st; m -= all / 12) {
         st = lm_trainer_new(&t, g, model, &data, &h, seed, a, m, &e);
         if (!st) {
             const struct lm_train_plan *p = lm_trainer_plan(t);
-            recomputed |= p->recompute;
+            recomputed |= p->recompute == 2;
+            some |= p->recompute == 1;
             smaller |= p->micro_tokens < big.micro_tokens;
             assert_true(p->adapter + p->optimiser + p->activations + p->scratch <= m);
             OK(lm_trainer_run(t, NULL, &s, &e));
@@ -408,7 +409,7 @@ static void memory_plan(void **state) {
         }
     }
     assert_int_equal(st, LOAM_ENOMEM);
-    assert_true(recomputed && smaller);
+    assert_true(recomputed && some && smaller);
     remove_dir(a);
     gpu_close(g);
 }

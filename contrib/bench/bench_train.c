@@ -52,7 +52,7 @@ static void one(struct gpu *g, struct lm_model *m, const struct lm_data *d, cons
     const struct lm_train_plan *p = lm_trainer_plan(t);
     fprintf(stderr, "%s: %zu rows, %llu tokens, longest %u; plan: base %zu packed %zu adapter %zu optimiser %zu activations %zu scratch %zu MiB, "
             "%u tokens at once%s\n", name, d->count, (unsigned long long)d->tokens, d->longest, p->base >> 20, p->packed >> 20,
-            p->adapter >> 20, p->optimiser >> 20, p->activations >> 20, p->scratch >> 20, p->micro_tokens, p->recompute ? ", recomputed" : "");
+            p->adapter >> 20, p->optimiser >> 20, p->activations >> 20, p->scratch >> 20, p->micro_tokens, p->recompute == 2 ? ", layers recomputed" : p->recompute ? ", gate and up recomputed" : "");
     const struct lm_train_hooks hooks = {&r, metrics, NULL, ask, 1e9};
     enum loam_status s = lm_trainer_run(t, &hooks, &res, &e);
     if (s && s != LOAM_ECANCEL)

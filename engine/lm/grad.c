@@ -55,7 +55,7 @@ static enum loam_status rows_start(struct rows_run *r, struct gpu *g, struct lm_
     }
     enum loam_status s = lm_view_new(&r->v, m, longest, err);
     if (!s)
-        s = lm_pass_new(&r->p, g, r->v, a, micro, targets < micro ? (uint32_t)targets : micro, backward, false, err);
+        s = lm_pass_new(&r->p, g, r->v, a, micro, targets < micro ? (uint32_t)targets : micro, backward, LM_KEEP_ALL, err);
     r->ex = mem_array(count, sizeof *r->ex);
     r->nll = mem_array(count, sizeof *r->nll);
     if (!s && (!r->ex || !r->nll))

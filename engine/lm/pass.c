@@ -19,6 +19,9 @@ struct saved { /* of one layer, for backward; T tokens each */
     float *xm;             /* [T][C] after attention */
     float *gate, *up;      /* [T][F] */
     float *h[LM_LINEARS];  /* [T][R] where adapted */
+    /* Where the model has such norms: what went in, and their factors. */
+    float *qx, *rq, *kx, *rk; /* [T][HD], [T][H], [T][GD], [T][G] */
+    float *ax, *r3, *fx, *r4; /* [T][C], [T] twice */
 };
 
 struct lm_pass {
@@ -26,11 +29,12 @@ struct lm_pass {
     const struct lm_view *v;
     const struct lm_adapter *a;
     uint32_t cap, cap_targets, rows_cap, chunk;
-    bool backward, recompute;
+    bool backward;
+    enum lm_keep keep;
     float *mem;             /* everything below, one block */
     struct saved *s;        /* [L + 1]; the last has x only */
     float *xn, *act, *tmp;  /* [T][C or HD], [T][F], [T][max in] (dropout) */
-    float *dx, *dn;         /* [T][C] */
+    float *dx, *dn, *dy;    /* [T][C]; dy: behind a norm that follows a layer's half */
     float *da, *dq, *dk, *dv, *d_o; /* [T][F], as q k v o */
     float *dh;              /* [T][R] */
     float *gb;              /* [max out][R]: one row's gradient for the sink */
@@ -61,8 +65,22 @@ static const struct lm_lora *tensor_of(const struct lm_adapter *a, uint32_t laye
     return a ? lm_adapter_find(a, layer, kind) : NULL;
 }
 
+static bool gate_or_up(uint32_t kind) {
+    return kind == LM_GATE || kind == LM_UP;
+}
+
+/* What is computed again where LM_KEEP_MOST holds; one copy for all layers. */
+static void take_wide(struct layout *o, struct saved *s, const struct lm_view *v, const struct lm_adapter *a, size_t T, uint32_t layer) {
+    s->gate = take(o, T * v->ffn);
+    s->up = take(o, T * v->ffn);
+    for (uint32_t k = LM_GATE; k <= LM_UP; k++)
+        s->h[k] = a && (layer == UINT32_MAX || tensor_of(a, layer, k)) ? take(o, T * a->rank) : NULL;
+}
+
+/* layer: UINT32_MAX: for any. */
 static void take_saved(struct layout *o, struct saved *s, const struct lm_view *v, const struct lm_adapter *a, size_t T,
                        uint32_t layer) {
+    const struct lm_view_layer *w = &v->layer[layer == UINT32_MAX ? 0 : layer];
     size_t hd = (size_t)v->attn.h * v->attn.d, gd = (size_t)v->attn.g * v->attn.d;
     s->r1 = take(o, T);
     s->r2 = take(o, T);
@@ -73,36 +91,55 @@ static void take_saved(struct layout *o, struct saved *s, const struct lm_view *
     s->m = take(o, T * v->attn.h);
     s->l = take(o, T * v->attn.h);
     s->xm = take(o, T * v->width);
-    s->gate = take(o, T * v->ffn);
-    s->up = take(o, T * v->ffn);
     for (uint32_t k = 0; k < LM_LINEARS; k++)
-        s->h[k] = a && (layer == UINT32_MAX || tensor_of(a, layer, k)) ? take(o, T * a->rank) : NULL;
+        if (!gate_or_up(k))
+            s->h[k] = a && (layer == UINT32_MAX || tensor_of(a, layer, k)) ? take(o, T * a->rank) : NULL;
+    if (w->q_norm) {
+        s->qx = take(o, T * hd);
+        s->rq = take(o, T * v->attn.h);
+    }
+    if (w->k_norm) {
+        s->kx = take(o, T * gd);
+        s->rk = take(o, T * v->attn.g);
+    }
+    if (w->post_attn_norm) {
+        s->ax = take(o, T * v->width);
+        s->r3 = take(o, T);
+    }
+    if (w->post_ffn_norm) {
+        s->fx = take(o, T * v->width);
+        s->r4 = take(o, T);
+    }
 }
 
 static size_t lay_out(struct lm_pass *p, float *mem, size_t *saved_bytes) {
     struct layout o = {mem, 0};
     const struct lm_view *v = p->v;
     size_t T = p->cap, S = p->cap_targets, C = v->width, F = v->ffn, hd = (size_t)v->attn.h * v->attn.d,
-           gd = (size_t)v->attn.g * v->attn.d, widest = F > hd ? F : hd, keep = p->backward ? v->layers : 1;
+           gd = (size_t)v->attn.g * v->attn.d, widest = F > hd ? F : hd;
     if (C > widest)
         widest = C;
     struct saved one = {0};
-    bool share = !p->backward || p->recompute;
+    bool share = !p->backward || p->keep == LM_KEEP_INPUTS;
     if (share)
         take_saved(&o, &one, v, p->a, T, UINT32_MAX);
+    if (share || p->keep == LM_KEEP_MOST)
+        take_wide(&o, &one, v, p->a, T, UINT32_MAX);
     float *x[2] = {NULL, NULL};
     if (!p->backward)
         for (int i = 0; i < 2; i++)
             x[i] = take(&o, T * C);
     for (uint32_t l = 0; l <= v->layers; l++) {
         struct saved s = one;
-        if (!share && l < v->layers)
+        if (!share && l < v->layers) {
             take_saved(&o, &s, v, p->a, T, l);
+            if (p->keep == LM_KEEP_ALL)
+                take_wide(&o, &s, v, p->a, T, l);
+        }
         s.x = p->backward ? take(&o, T * C) : x[l & 1];
         if (mem)
             p->s[l] = s;
     }
-    (void)keep;
     if (saved_bytes)
         *saved_bytes = o.at * sizeof(float);
     p->xn = take(&o, T * (C > hd ? C : hd));
@@ -128,6 +165,7 @@ static size_t lay_out(struct lm_pass *p, float *mem, size_t *saved_bytes) {
         p->dv = take(&o, T * gd);
         p->d_o = take(&o, T * hd);
         p->dh = take(&o, T * R);
+        p->dy = v->layer[0].post_attn_norm || v->layer[0].post_ffn_norm ? take(&o, T * C) : NULL;
         p->gb = take(&o, widest * R);
         p->dxs = take(&o, S * C);
     }
@@ -142,14 +180,14 @@ static uint32_t chunk_rows(const struct lm_view *v, uint32_t targets) {
 }
 
 size_t lm_pass_bytes(const struct lm_view *v, const struct lm_adapter *a, uint32_t tokens, uint32_t targets, bool backward,
-                     bool recompute, size_t *saved) {
-    struct lm_pass p = {.v = v, .a = a, .cap = tokens, .cap_targets = targets, .backward = backward, .recompute = recompute};
+                     enum lm_keep keep, size_t *saved) {
+    struct lm_pass p = {.v = v, .a = a, .cap = tokens, .cap_targets = targets, .backward = backward, .keep = keep};
     p.chunk = chunk_rows(v, targets);
     return lay_out(&p, NULL, saved);
 }
 
 enum loam_status lm_pass_new(struct lm_pass **out, struct gpu *g, const struct lm_view *v, const struct lm_adapter *a,
-                             uint32_t tokens, uint32_t targets, bool backward, bool recompute, struct err *err) {
+                             uint32_t tokens, uint32_t targets, bool backward, enum lm_keep keep, struct err *err) {
     *out = NULL;
     if (!tokens || !targets || targets > tokens)
         return err_set(err, LOAM_EINVAL, "a pass of %u tokens with %u trained ones", tokens, targets);
@@ -164,7 +202,7 @@ enum loam_status lm_pass_new(struct lm_pass **out, struct gpu *g, const struct l
     p->cap = tokens;
     p->cap_targets = targets;
     p->backward = backward;
-    p->recompute = recompute;
+    p->keep = keep;
     p->chunk = chunk_rows(v, targets);
     p->s = mem_zarray((size_t)v->layers + 1, sizeof *p->s);
     p->ex = mem_zarray(tokens, sizeof *p->ex);
@@ -259,39 +297,65 @@ static enum loam_status linear_epilogue(struct lm_pass *p, uint32_t layer, uint3
     return bias ? p->g->ops->add_row(p->g, y, w->n, bias, p->tc, w->n, err) : LOAM_OK;
 }
 
+static struct gpu_attn attn_of(const struct lm_view *v, const struct lm_view_layer *w) {
+    struct gpu_attn a = v->attn;
+    a.window = w->window;
+    return a;
+}
+
+/* gate and up from what the second norm gives (xn). */
+static enum loam_status gate_up(struct lm_pass *p, uint32_t l, struct err *err) {
+    const struct lm_view *v = p->v;
+    const struct lm_view_layer *w = &v->layer[l];
+    struct saved *s = &p->s[l];
+    const struct gpu_out gu[2] = {{s->gate, v->ffn, &w->w[LM_GATE]}, {s->up, v->ffn, &w->w[LM_UP]}};
+    TRY(p->g->ops->matmul(p->g, gu, 2, p->xn, v->width, p->tc, err));
+    TRY(linear_epilogue(p, l, LM_GATE, s->gate, p->xn, s->h[LM_GATE], err));
+    return linear_epilogue(p, l, LM_UP, s->up, p->xn, s->h[LM_UP], err);
+}
+
 static enum loam_status layer_forward(struct lm_pass *p, uint32_t l, float *x_out, struct err *err) {
     const struct lm_view *v = p->v;
     const struct lm_view_layer *w = &v->layer[l];
     const struct gpu_ops *ops = p->g->ops;
+    const struct gpu_attn attn = attn_of(v, w);
     struct saved *s = &p->s[l];
-    uint32_t T = p->tc, C = v->width, hd = v->attn.h * v->attn.d, gd = v->attn.g * v->attn.d;
+    uint32_t T = p->tc, C = v->width, H = attn.h, G = attn.g, D = attn.d, hd = H * D, gd = G * D;
+    float *q = w->q_norm ? s->qx : s->q, *k = w->k_norm ? s->kx : s->k; /* before their norms */
     TRY(ops->rmsnorm(p->g, p->xn, s->r1, s->x, w->attn_norm, T, C, v->eps, err));
-    const struct gpu_out qkv[3] = {{s->q, hd, &w->w[LM_Q]}, {s->k, gd, &w->w[LM_K]}, {s->v, gd, &w->w[LM_V]}};
+    const struct gpu_out qkv[3] = {{q, hd, &w->w[LM_Q]}, {k, gd, &w->w[LM_K]}, {s->v, gd, &w->w[LM_V]}};
     TRY(ops->matmul(p->g, qkv, 3, p->xn, C, T, err));
-    TRY(linear_epilogue(p, l, LM_Q, s->q, p->xn, s->h[LM_Q], err));
-    TRY(linear_epilogue(p, l, LM_K, s->k, p->xn, s->h[LM_K], err));
+    TRY(linear_epilogue(p, l, LM_Q, q, p->xn, s->h[LM_Q], err));
+    TRY(linear_epilogue(p, l, LM_K, k, p->xn, s->h[LM_K], err));
     TRY(linear_epilogue(p, l, LM_V, s->v, p->xn, s->h[LM_V], err));
-    TRY(ops->rope(p->g, s->q, hd, T, v->attn.h, v->attn.d, v->d_rot, v->cos_table, v->sin_table, p->pos, v->style, false, err));
-    TRY(ops->rope(p->g, s->k, gd, T, v->attn.g, v->attn.d, v->d_rot, v->cos_table, v->sin_table, p->pos, v->style, false, err));
+    if (w->q_norm)
+        TRY(ops->rmsnorm(p->g, s->q, s->rq, q, w->q_norm, T * H, D, v->eps, err));
+    if (w->k_norm)
+        TRY(ops->rmsnorm(p->g, s->k, s->rk, k, w->k_norm, T * G, D, v->eps, err));
+    TRY(ops->rope(p->g, s->q, hd, T, H, D, v->d_rot, w->cos_table, w->sin_table, p->pos, v->style, false, err));
+    TRY(ops->rope(p->g, s->k, gd, T, G, D, v->d_rot, w->cos_table, w->sin_table, p->pos, v->style, false, err));
     spread(p, s->q, hd);
     spread(p, s->k, gd);
     spread(p, s->v, gd);
-    TRY(ops->attn(p->g, s->o, s->m, s->l, s->q, s->k, s->v, &v->attn, p->seg, p->n, err));
-    const struct gpu_out o = {s->xm, C, &w->w[LM_O]};
+    TRY(ops->attn(p->g, s->o, s->m, s->l, s->q, s->k, s->v, &attn, p->seg, p->n, err));
+    float *y = w->post_attn_norm ? s->ax : s->xm;
+    const struct gpu_out o = {y, C, &w->w[LM_O]};
     const float *mixed = gather(p, p->tmp, s->o, hd);
     TRY(ops->matmul(p->g, &o, 1, mixed, hd, T, err));
-    TRY(linear_epilogue(p, l, LM_O, s->xm, mixed, s->h[LM_O], err));
+    TRY(linear_epilogue(p, l, LM_O, y, mixed, s->h[LM_O], err));
+    if (w->post_attn_norm)
+        TRY(ops->rmsnorm(p->g, s->xm, s->r3, y, w->post_attn_norm, T, C, v->eps, err));
     TRY(ops->add(p->g, s->xm, s->x, s->xm, (size_t)T * C, err));
 
     TRY(ops->rmsnorm(p->g, p->xn, s->r2, s->xm, w->ffn_norm, T, C, v->eps, err));
-    const struct gpu_out gu[2] = {{s->gate, v->ffn, &w->w[LM_GATE]}, {s->up, v->ffn, &w->w[LM_UP]}};
-    TRY(ops->matmul(p->g, gu, 2, p->xn, C, T, err));
-    TRY(linear_epilogue(p, l, LM_GATE, s->gate, p->xn, s->h[LM_GATE], err));
-    TRY(linear_epilogue(p, l, LM_UP, s->up, p->xn, s->h[LM_UP], err));
+    TRY(gate_up(p, l, err));
     TRY(ops->glu(p->g, p->act, s->gate, s->up, (size_t)T * v->ffn, v->act, err));
-    const struct gpu_out d = {x_out, C, &w->w[LM_DOWN]};
+    y = w->post_ffn_norm ? s->fx : x_out;
+    const struct gpu_out d = {y, C, &w->w[LM_DOWN]};
     TRY(ops->matmul(p->g, &d, 1, p->act, v->ffn, T, err));
-    TRY(linear_epilogue(p, l, LM_DOWN, x_out, p->act, s->h[LM_DOWN], err));
+    TRY(linear_epilogue(p, l, LM_DOWN, y, p->act, s->h[LM_DOWN], err));
+    if (w->post_ffn_norm)
+        TRY(ops->rmsnorm(p->g, x_out, s->r4, y, w->post_ffn_norm, T, C, v->eps, err));
     TRY(ops->add(p->g, x_out, s->xm, x_out, (size_t)T * C, err));
     spread(p, s->x, C);
     spread(p, s->r1, 1);
@@ -299,9 +363,17 @@ static enum loam_status layer_forward(struct lm_pass *p, uint32_t l, float *x_ou
     spread(p, s->xm, C);
     spread(p, s->gate, v->ffn);
     spread(p, s->up, v->ffn);
-    for (uint32_t k = 0; k < LM_LINEARS; k++)
-        if (tensor_of(p->a, l, k))
-            spread(p, s->h[k], p->a->rank);
+    spread(p, s->qx, hd);
+    spread(p, s->rq, H);
+    spread(p, s->kx, gd);
+    spread(p, s->rk, G);
+    spread(p, s->ax, C);
+    spread(p, s->r3, 1);
+    spread(p, s->fx, C);
+    spread(p, s->r4, 1);
+    for (uint32_t i = 0; i < LM_LINEARS; i++)
+        if (tensor_of(p->a, l, i))
+            spread(p, s->h[i], p->a->rank);
     return LOAM_OK;
 }
 
@@ -406,6 +478,8 @@ enum loam_status lm_pass_forward(struct lm_pass *p, const struct lm_example *con
     TRY(fill(p, ex, n, err));
     shorten(p);
     TRY(p->g->ops->embed(p->g, p->s[0].x, v->width, v->embed, p->ids, p->tc, err));
+    if (v->embed_scale != 1.0f)
+        TRY(p->g->ops->scale(p->g, p->s[0].x, p->s[0].x, v->embed_scale, (size_t)p->tc * v->width, err));
     for (uint32_t l = 0; l < v->layers; l++)
         TRY(layer_forward(p, l, p->s[l + 1].x, err));
     spread(p, p->s[v->layers].x, v->width);
@@ -482,14 +556,24 @@ static enum loam_status layer_backward(struct lm_pass *p, const struct backward 
     const struct lm_view *v = p->v;
     const struct lm_view_layer *w = &v->layer[l];
     const struct gpu_ops *ops = p->g->ops;
+    const struct gpu_attn attn = attn_of(v, w);
     struct saved *s = &p->s[l];
-    uint32_t T = p->t, C = v->width, F = v->ffn, hd = v->attn.h * v->attn.d, gd = v->attn.g * v->attn.d;
+    uint32_t T = p->t, C = v->width, F = v->ffn, H = attn.h, G = attn.g, D = attn.d, hd = H * D, gd = G * D;
+    const float *dy = p->dx; /* of what the half adds to x */
     bool attn_adapted = tensor_of(p->a, l, LM_Q) || tensor_of(p->a, l, LM_K) || tensor_of(p->a, l, LM_V) || tensor_of(p->a, l, LM_O);
     bool below = !lowest || attn_adapted; /* does anything under the ffn of this layer want a gradient? */
 
+    if (p->keep == LM_KEEP_MOST) {
+        TRY(ops->rmsnorm(p->g, p->xn, s->r2, s->xm, w->ffn_norm, T, C, v->eps, err));
+        TRY(gate_up(p, l, err));
+    }
     TRY(ops->glu(p->g, p->act, s->gate, s->up, (size_t)T * F, v->act, err));
-    TRY(ops->matmul_dx(p->g, p->da, F, p->dx, C, T, &w->w[LM_DOWN], GPU_SET, err));
-    TRY(lora_backward(p, b, l, LM_DOWN, p->dx, p->act, p->da, err));
+    if (w->post_ffn_norm) {
+        TRY(ops->rmsnorm_dx(p->g, p->dy, p->dx, s->fx, s->r4, w->post_ffn_norm, T, C, false, err));
+        dy = p->dy;
+    }
+    TRY(ops->matmul_dx(p->g, p->da, F, dy, C, T, &w->w[LM_DOWN], GPU_SET, err));
+    TRY(lora_backward(p, b, l, LM_DOWN, dy, p->act, p->da, err));
     TRY(ops->glu_dx(p->g, s->gate, s->up, p->da, s->gate, s->up, (size_t)T * F, v->act, err));
     TRY(ops->rmsnorm(p->g, p->xn, s->r2, s->xm, w->ffn_norm, T, C, v->eps, err));
     if (below)
@@ -502,18 +586,27 @@ static enum loam_status layer_backward(struct lm_pass *p, const struct backward 
         return LOAM_OK;
     TRY(ops->rmsnorm_dx(p->g, p->dx, p->dn, s->xm, s->r2, w->ffn_norm, T, C, true, err));
 
-    TRY(ops->matmul_dx(p->g, p->d_o, hd, p->dx, C, T, &w->w[LM_O], GPU_SET, err));
-    TRY(lora_backward(p, b, l, LM_O, p->dx, s->o, p->d_o, err));
-    TRY(ops->attn_dx(p->g, p->dq, p->dk, p->dv, p->d_o, s->o, s->m, s->l, s->q, s->k, s->v, &v->attn, p->seg, p->n, err));
-    TRY(ops->rope(p->g, p->dq, hd, T, v->attn.h, v->attn.d, v->d_rot, v->cos_table, v->sin_table, p->pos, v->style, true, err));
-    TRY(ops->rope(p->g, p->dk, gd, T, v->attn.g, v->attn.d, v->d_rot, v->cos_table, v->sin_table, p->pos, v->style, true, err));
+    dy = p->dx;
+    if (w->post_attn_norm) {
+        TRY(ops->rmsnorm_dx(p->g, p->dy, p->dx, s->ax, s->r3, w->post_attn_norm, T, C, false, err));
+        dy = p->dy;
+    }
+    TRY(ops->matmul_dx(p->g, p->d_o, hd, dy, C, T, &w->w[LM_O], GPU_SET, err));
+    TRY(lora_backward(p, b, l, LM_O, dy, s->o, p->d_o, err));
+    TRY(ops->attn_dx(p->g, p->dq, p->dk, p->dv, p->d_o, s->o, s->m, s->l, s->q, s->k, s->v, &attn, p->seg, p->n, err));
+    TRY(ops->rope(p->g, p->dq, hd, T, H, D, v->d_rot, w->cos_table, w->sin_table, p->pos, v->style, true, err));
+    TRY(ops->rope(p->g, p->dk, gd, T, G, D, v->d_rot, w->cos_table, w->sin_table, p->pos, v->style, true, err));
+    if (w->q_norm)
+        TRY(ops->rmsnorm_dx(p->g, p->dq, p->dq, s->qx, s->rq, w->q_norm, T * H, D, false, err));
+    if (w->k_norm)
+        TRY(ops->rmsnorm_dx(p->g, p->dk, p->dk, s->kx, s->rk, w->k_norm, T * G, D, false, err));
     TRY(ops->rmsnorm(p->g, p->xn, s->r1, s->x, w->attn_norm, T, C, v->eps, err));
     float *dn = lowest ? NULL : p->dn;
-    const float *dy[3] = {p->dq, p->dk, p->dv};
+    const float *dqkv[3] = {p->dq, p->dk, p->dv};
     for (uint32_t k = LM_Q; k <= LM_V; k++) { /* one chain: q's outputs, q's adapter, k's, ... */
         if (dn)
-            TRY(ops->matmul_dx(p->g, dn, C, dy[k], k == LM_Q ? hd : gd, T, &w->w[k], k == LM_Q ? GPU_SET : GPU_CHAIN, err));
-        TRY(lora_backward(p, b, l, k, dy[k], p->xn, dn, err));
+            TRY(ops->matmul_dx(p->g, dn, C, dqkv[k], k == LM_Q ? hd : gd, T, &w->w[k], k == LM_Q ? GPU_SET : GPU_CHAIN, err));
+        TRY(lora_backward(p, b, l, k, dqkv[k], p->xn, dn, err));
     }
     if (!dn)
         return LOAM_OK;
@@ -524,7 +617,7 @@ enum loam_status lm_pass_backward(struct lm_pass *p, float *grad, const struct l
     const struct backward b = {grad, sink, first};
     uint32_t lowest = p->a->t[0].layer; /* no gradient goes below the first adapter */
     for (uint32_t l = p->v->layers; l-- > lowest;) {
-        if (p->recompute) /* the next layer's input gets the same bits a second time */
+        if (p->keep == LM_KEEP_INPUTS) /* the next layer's input gets the same bits a second time */
             TRY(layer_forward(p, l, p->s[l + 1].x, err));
         TRY(layer_backward(p, &b, l, l == lowest, err));
     }

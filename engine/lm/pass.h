@@ -16,24 +16,35 @@ struct lm_view_layer {
     const float *attn_norm, *ffn_norm;     /* [C] */
     struct gpu_weight w[LM_LINEARS];       /* N x K each */
     const float *bias[LM_LINEARS];         /* [N] or NULL */
+    const float *q_norm, *k_norm;          /* [D] or NULL: of each head, before RoPE (Qwen3, Gemma 3) */
+    const float *post_attn_norm, *post_ffn_norm; /* [C] or NULL: of what a half adds to x (Gemma 3) */
+    const float *cos_table, *sin_table;    /* [positions][d_rot / 2] */
+    uint32_t window;                       /* tokens that attention sees back; 0: all */
+};
+
+/* What a pass keeps of each layer from forward to backward; the rest is computed again, with the same bits. */
+enum lm_keep {
+    LM_KEEP_ALL,    /* everything that backward reads */
+    LM_KEEP_MOST,   /* not gate and up, half of it all: their two products are done twice */
+    LM_KEEP_INPUTS, /* only each layer's input: the whole forward is done twice */
+    LM_KEEPS
 };
 
 /* What a pass needs to know of a model; borrowed from it. */
 struct lm_view {
     uint32_t layers, width, ffn, vocab;    /* L, C, F, V */
-    struct gpu_attn attn;                  /* H, G, D, scale, window */
+    struct gpu_attn attn;                  /* H, G, D, scale; the window is the layer's */
     uint32_t d_rot;
     enum gpu_rope_style style;
-    const float *cos_table, *sin_table;    /* [positions][d_rot / 2] */
     uint32_t positions;                    /* rows of the tables: the longest row that can be trained */
-    float eps;
+    float eps, embed_scale;                /* embeddings times this; 1: none */
     enum gpu_act act;
     const struct gpu_weight *embed, *head;
     const float *final_norm;               /* [C] */
     const struct lm_view_layer *layer;     /* [L] */
 };
 
-/* positions: the longest row. LOAM_ENOTBUILT names what of the model training cannot do yet. Lives as long as m at most. */
+/* positions: the longest row. Lives as long as m at most. */
 enum loam_status lm_view_new(struct lm_view **out, struct lm_model *m, uint32_t positions, struct err *err) LOAM_MUST_USE;
 void lm_view_free(struct lm_view *v);
 
@@ -48,10 +59,10 @@ struct lm_pass;
 
 /* Bytes a pass of so many tokens and trained tokens takes. saved: the part that keeps activations. */
 size_t lm_pass_bytes(const struct lm_view *v, const struct lm_adapter *a, uint32_t tokens, uint32_t targets, bool backward,
-                     bool recompute, size_t *saved);
+                     enum lm_keep keep, size_t *saved);
 /* Allocates all of it. v and a (may be NULL: the base model) are borrowed. backward false: forward only. */
 enum loam_status lm_pass_new(struct lm_pass **out, struct gpu *g, const struct lm_view *v, const struct lm_adapter *a,
-                             uint32_t tokens, uint32_t targets, bool backward, bool recompute, struct err *err) LOAM_MUST_USE;
+                             uint32_t tokens, uint32_t targets, bool backward, enum lm_keep keep, struct err *err) LOAM_MUST_USE;
 void lm_pass_free(struct lm_pass *p);
 
 /* Forward and loss of ex[0..n): nll[i] is the fp64 sum, in order, of the fp32 NLLs of row i's trained tokens. LOAM_ENONFINITE

@@ -27,7 +27,8 @@
 #define EPOCHS_MAX (1u << 30)
 #define STEPS_MAX (1u << 22)  /* kept in memory at 64 bytes each */
 #define SAVE_DEFAULT_S 30.0
-#define MICRO_MAX 1024u       /* tokens in flight: past this only memory grows */
+#define MICRO_MAX 512u        /* tokens in flight: past this only memory grows */
+#define MICRO_LEAST 256u      /* below this the products get slower */
 
 /* ---------------------------------------------------------------- hyper-parameters */
 
@@ -192,25 +193,27 @@ static enum loam_status plan(struct lm_trainer *t, size_t memory, struct err *er
     p->optimiser = 3 * p->adapter;
     p->steps = t->steps;
     size_t have = memory ? memory : available_memory() / 4 * 3, fixed = p->adapter + p->optimiser, least = 0;
-    uint32_t micro = tokens < MICRO_MAX ? (uint32_t)tokens : MICRO_MAX;
-    if (micro < t->d->longest)
-        micro = t->d->longest;
-    /* Whole first, then with layers computed again, then in smaller pieces. */
-    for (;; micro = micro / 2 > t->d->longest ? micro / 2 : t->d->longest) {
-        for (int again = 0; again < 2; again++) {
-            size_t saved, all = lm_pass_bytes(t->view, t->a, micro, micro < targets ? micro : (uint32_t)targets, true, again, &saved);
-            least = fixed + all;
-            if (least <= have) {
-                p->activations = saved;
-                p->scratch = all - saved;
-                p->micro_tokens = micro;
-                p->recompute = again;
-                return LOAM_OK;
+    /* Smaller pieces first: from MICRO_LEAST tokens on they cost no time. Then work done twice, then pieces that do. */
+    uint32_t least_free = MICRO_LEAST < t->d->longest ? t->d->longest : MICRO_LEAST;
+    for (int round = 0; round < 2; round++)
+        for (uint32_t keep = 0; keep < LM_KEEPS; keep++) {
+            uint32_t micro = tokens < MICRO_MAX ? (uint32_t)tokens : MICRO_MAX, floor = round ? t->d->longest : least_free;
+            if (micro < t->d->longest)
+                micro = t->d->longest;
+            for (;; micro = micro / 2 > floor ? micro / 2 : floor) {
+                size_t saved, all = lm_pass_bytes(t->view, t->a, micro, micro < targets ? micro : (uint32_t)targets, true, keep, &saved);
+                least = fixed + all;
+                if (least <= have) {
+                    p->activations = saved;
+                    p->scratch = all - saved;
+                    p->micro_tokens = micro;
+                    p->recompute = keep;
+                    return LOAM_OK;
+                }
+                if (micro <= floor)
+                    break;
             }
         }
-        if (micro == t->d->longest)
-            break;
-    }
     return err_set(err, LOAM_ENOMEM, "training needs at least %zu MiB beside the model, and %zu MiB may be used; lower the rank or "
                    "the longest row (max-tokens)", least >> 20, have >> 20);
 }

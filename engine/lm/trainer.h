@@ -51,7 +51,7 @@ struct lm_train_plan { /* bytes; printed before step 1, and allocated then */
     size_t activations;/* saved for backward, for micro_tokens */
     size_t scratch;    /* logits chunk, per-layer work */
     uint32_t micro_tokens; /* most tokens in flight; a longer step goes in several passes with the same bits */
-    bool recompute;    /* layers are computed again in backward */
+    uint32_t recompute; /* computed again in backward: 0 nothing, 1 gate and up, 2 whole layers (LM_KEEP_… of pass.h) */
     uint64_t steps;    /* of the whole run */
 };
 

@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "gpu/ops.h"
 #include "lm/grad.h"
+#include "lm/group.h"
 #include "lm/model.h"
 #include "lm/tokenizer.h"
 #include "lm/pass.h"
@@ -14,6 +15,7 @@
 #include "lm/trainer.h"
 
 #include <math.h>
+#include <pthread.h>
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -373,6 +375,142 @@ static void survives_kill(void **state) {
     remove_dir(a);
 }
 
+/* ---- several ranks: a transport of threads; MPI's own is tests/ranks.sh */
+
+#define RANKS_MAX 5
+struct wire {
+    pthread_barrier_t all;
+    int ranks;
+    void *p[RANKS_MAX];
+    const size_t *bytes[RANKS_MAX];
+};
+
+static size_t before(const size_t *bytes, int r) {
+    size_t n = 0;
+    while (r--)
+        n += bytes[r];
+    return n;
+}
+static void post(struct lm_group *g, const void *p, const size_t *bytes) {
+    struct wire *w = g->impl;
+    w->p[g->rank] = (void *)(uintptr_t)p;
+    w->bytes[g->rank] = bytes;
+    pthread_barrier_wait(&w->all);
+}
+static enum loam_status wire_bcast(struct lm_group *g, void *p, size_t bytes, struct err *err) {
+    struct wire *w = g->impl;
+    (void)err;
+    post(g, p, NULL);
+    if (g->rank)
+        memcpy(p, w->p[0], bytes);
+    pthread_barrier_wait(&w->all);
+    return LOAM_OK;
+}
+static enum loam_status wire_gather(struct lm_group *g, void *p, const size_t *bytes, struct err *err) {
+    struct wire *w = g->impl;
+    (void)err;
+    post(g, p, bytes);
+    for (int r = 0; r < g->ranks; r++)
+        if (r != g->rank)
+            memcpy((char *)p + before(bytes, r), (char *)w->p[r] + before(bytes, r), bytes[r]);
+    pthread_barrier_wait(&w->all);
+    return LOAM_OK;
+}
+static enum loam_status wire_exchange(struct lm_group *g, const void *send, const size_t *send_bytes, void *recv, const size_t *recv_bytes,
+                                      struct err *err) {
+    struct wire *w = g->impl;
+    post(g, send, send_bytes);
+    enum loam_status s = LOAM_OK;
+    for (int r = 0; r < g->ranks; r++) {
+        if (w->bytes[r][g->rank] != recv_bytes[r])
+            s = err_set(err, LOAM_EINTERNAL, "rank %d sends %zu bytes, %zu are awaited", r, w->bytes[r][g->rank], recv_bytes[r]);
+        else
+            memcpy((char *)recv + before(recv_bytes, r), (char *)w->p[r] + before(w->bytes[r], g->rank), recv_bytes[r]);
+    }
+    pthread_barrier_wait(&w->all);
+    return s;
+}
+
+struct one_rank {
+    struct lm_group g;
+    const struct lm_hyper *h;
+    const char *dir, *backend;
+    uint64_t stop_at;
+    uint8_t seed;
+    struct lm_train_result r;
+    enum loam_status status;
+    struct err err;
+};
+static void *a_rank(void *arg) {
+    struct one_rank *o = arg;
+    uint8_t seed[32] = {o->seed};
+    struct gpu *g = NULL;
+    struct lm_trainer *t = NULL;
+    struct stop st = {.at = o->stop_at};
+    const struct lm_train_hooks hooks = {&st, metrics, NULL, ask, 0};
+    o->status = gpu_open(&g, &(struct gpu_config){o->backend, 1}, &o->err);
+    if (!o->status)
+        o->status = lm_trainer_new(&t, g, model, &data, o->h, seed, o->g.rank ? NULL : o->dir, 0, &o->err);
+    if (!o->status)
+        o->status = lm_trainer_group(t, &o->g, &o->err);
+    if (!o->status)
+        o->status = lm_trainer_run(t, o->g.rank ? NULL : &hooks, &o->r, &o->err);
+    lm_trainer_free(t);
+    gpu_close(g);
+    return NULL;
+}
+static void ranks_run(struct one_rank *o, int n, const struct lm_hyper *h, const char *dir, uint64_t stop_at, int other_seed) {
+    struct wire w = {.ranks = n};
+    pthread_t th[RANKS_MAX];
+    pthread_barrier_init(&w.all, NULL, (unsigned)n);
+    for (int r = 0; r < n; r++) {
+        o[r] = (struct one_rank){.g = {r, n, &w, wire_bcast, wire_gather, wire_exchange}, .h = h, .dir = dir, .stop_at = stop_at, .seed = 42};
+        o[r].backend = r & 1 ? "plain" : NULL; /* nor need they be the same machine */
+        o[r].seed += (uint8_t)(r == other_seed);
+        assert_int_equal(pthread_create(&th[r], NULL, a_rank, &o[r]), 0);
+    }
+    for (int r = 0; r < n; r++)
+        pthread_join(th[r], NULL);
+    pthread_barrier_destroy(&w.all);
+}
+
+static void ranks(void **state) {
+    (void)state;
+    struct lm_hyper h;
+    struct lm_train_result whole;
+    struct stop st;
+    char a[64];
+    struct one_rank *o = mem_zarray(RANKS_MAX, sizeof *o);
+    small_run(&h);
+    h.dropout = 0.1f;
+    snprintf(a, sizeof a, "train-r-%ld", (long)getpid());
+    OK(life(a, &h, NULL, 2, 0, 0, &whole, &st));
+    remove_dir(a);
+    for (int n = 1; n <= RANKS_MAX; n++) { /* 5 ranks: more than rows in an epoch's last step */
+        /* cancelled on the way by rank 0, in the middle of a step; then to the end, by another number of ranks. Of five ranks and
+         * four rows the first has none and is asked once a step. */
+        ranks_run(o, n, &h, a, n < 5 ? 100 : 7, -1);
+        for (int r = 0; r < n; r++)
+            assert_int_equal(o[r].status, LOAM_ECANCEL);
+        int m = n % 3 + 1;
+        ranks_run(o, m, &h, a, 0, -1);
+        for (int r = 0; r < m; r++) {
+            OK(o[r].status);
+            assert_memory_equal(o[r].r.adapter_hash, whole.adapter_hash, 32);
+            assert_memory_equal(o[r].r.checkpoint_hash, whole.checkpoint_hash, sizeof whole.checkpoint_hash);
+        }
+        remove_dir(a);
+    }
+    /* One that was given something else is named by everybody. */
+    ranks_run(o, 3, &h, a, 0, 2);
+    for (int r = 0; r < 3; r++) {
+        assert_int_equal(o[r].status, LOAM_ESTATE);
+        assert_non_null(strstr(o[r].err.text, "rank 2"));
+    }
+    remove_dir(a);
+    mem_free(o);
+}
+
 static void memory_plan(void **state) {
     (void)state;
     static const uint8_t seed[32] = {42};
@@ -537,11 +675,14 @@ static void torch_curve(void **state) {
     remove_dir(dir);
 }
 
-int main(void) {
+int main(int argc, char **argv) {
+    if (argc > 1)
+        cmocka_set_test_filter(argv[1]);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(forms),         cmocka_unit_test(hyper_text), cmocka_unit_test(finite_differences),
         cmocka_unit_test(same_bits),     cmocka_unit_test(sink),       cmocka_unit_test(learns_and_resumes),
-        cmocka_unit_test(survives_kill), cmocka_unit_test(memory_plan), cmocka_unit_test(torch_curve),
+        cmocka_unit_test(survives_kill), cmocka_unit_test(ranks),      cmocka_unit_test(memory_plan),
+        cmocka_unit_test(torch_curve),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -32,13 +32,15 @@ static const struct cmd_arg args[] = {
     {"epochs", CMD_UINT, CMD_NAMED, "12", "times every row is seen", "1..1000000"},
     {"batch", CMD_UINT, CMD_NAMED, "8", "rows a step", "1..65536"},
     {"max-tokens", CMD_UINT, CMD_NAMED, "1024", "longest row; longer ones are refused by name", "2..1048576"},
+    {"ranks", CMD_UINT, CMD_NAMED, "1", "processes that share the work, started by mpirun; the adapter is the same for any number", "1..512"},
+    {"hosts", CMD_PATH, CMD_NAMED, NULL, "mpirun's file of machines for --ranks; this machine when absent", NULL},
     {NULL}};
 const struct cmd entry_train = {
     .noun = "train",
     .args = args,
     .flags = CMD_LONG | CMD_DURABLE | CMD_SPENDS,
     .help = "train an adapter on contributed rows",
-    .text = "LoRA on the CPU in arith-1: the recipe is signed and recorded first, the seed comes from a later block, and the same recipe "
+    .text = "LoRA in arith-1: the recipe is signed and recorded first, the seed comes from a later block, and the same recipe "
             "always gives the same adapter hash. It may be interrupted at any moment, also by kill -9: it goes on where it was. After it the "
             "gradients of all rows at the checkpoints (after epochs 1, 2, 4, 8 and so on, and the last) are kept for `attribute`. With --files "
             "nothing is recorded on a chain.",
@@ -55,7 +57,9 @@ static enum loam_status run(struct cmd_call *c, struct err *err) {
                            .datanet = cmd_uint(c, "datanet"),
                            .relay = cmd_str(c, "relay"),
                            .seed = cmd_str(c, "seed"),
-                           .n_files = cmd_count(c, "files")};
+                           .n_files = cmd_count(c, "files"),
+                           .ranks = (unsigned)cmd_uint(c, "ranks"),
+                           .hosts = cmd_str(c, "hosts")};
     struct lm_hyper *h = &q.hyper;
     const char *schedule = cmd_str(c, "schedule");
     lm_hyper_default(h);

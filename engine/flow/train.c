@@ -435,12 +435,28 @@ static enum loam_status run(struct flow *f, const struct flow_train *q, struct f
     struct gpu *g;
     struct lm_train_plan plan;
     struct watch w = {.f = f, .q = q, .stride = 1, .base = m->base_name, .rows = rows->data.count, .started_us = clock_mono_us()};
-    struct tuning_opt opt = {.hyper = q->hyper, .dir = dir, .fine = true, .poa_budget = option_uint(f->node->opt, "attribute.budget")};
+    struct tuning_opt opt = {.hyper = q->hyper, .dir = dir, .fine = true, .poa_budget = option_uint(f->node->opt, "attribute.budget"),
+                             .ranks = q->ranks, .hosts = q->hosts};
+    char backend[OPTION_TEXT_MAX], *base = NULL, *rel = NULL;
+    option_str(f->node->opt, "compute.backend", backend);
+    opt.backend = strcmp(backend, "auto") && strcmp(backend, "cpu") ? backend : NULL;
+    if (q->ranks > 1) { /* models.h: a file, or a folder of that name */
+        rel = mem_printf("models/%s.gguf", m->base_name);
+        base = rel ? node_path(f->node, rel) : NULL;
+        if (base && !file_exists(base))
+            base[strlen(base) - strlen(".gguf")] = 0;
+        mem_free(rel);
+        if (!base)
+            return err_set(err, LOAM_ENOMEM, "no memory");
+        opt.base = base;
+    }
     memcpy(opt.seed, seed, 32);
     const struct tuning_hooks hooks = {{&w, on_metrics, on_checkpoint, on_ask, 0}, on_gradients};
     enum loam_status s = flow_gpu_open(&g, f->node, err);
-    if (s)
+    if (s) {
+        mem_free(base);
         return s;
+    }
     w.curve = json_array();
     w.checkpoints = json_array();
     w.last.epochs = q->hyper.epochs;
@@ -465,6 +481,7 @@ static enum loam_status run(struct flow *f, const struct flow_train *q, struct f
         topic_update(f->node, "train", json_pack("{s:s}", "error", err->text));
     json_decref(w.curve);
     json_decref(w.checkpoints);
+    mem_free(base);
     gpu_close(g);
     return s;
 }

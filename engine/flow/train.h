@@ -25,6 +25,8 @@ struct flow_train {
     const char *relay;           /* pays the gas; NULL: key */
     const char *seed;            /* private runs: 64 hex digits; NULL: drawn */
     struct lm_hyper hyper;
+    unsigned ranks;              /* processes that share the work (flow/ranks.h); 0, 1: this one alone */
+    const char *hosts;           /* mpirun's file of machines; NULL: this one */
 };
 
 /* *out: the MODEL record with "new": bool, and figures {steps, loss, tokens_per_s, seconds, memory_bytes} of this life. */

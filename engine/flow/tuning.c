@@ -1,6 +1,8 @@
 #include "flow/tuning.h"
 
 #include "base/mem.h"
+#include "flow/ranks.h"
+#include "lm/ranks.h"
 #include "record/tree.h"
 
 #include <stdio.h>
@@ -205,12 +207,25 @@ static enum loam_status one_store(struct gpu *g, struct lm_model *m, const struc
 enum loam_status tuning_run(struct lm_train_result *out, struct gpu *g, struct lm_model *m, const struct tuning_rows *rows,
                             const struct tuning_opt *opt, const struct tuning_hooks *hooks, struct lm_train_plan *plan, struct err *err) {
     struct lm_trainer *t;
-    enum loam_status s = lm_trainer_new(&t, g, m, &rows->data, &opt->hyper, opt->seed, opt->dir, opt->memory, err);
+    enum loam_status s = LOAM_OK;
+    double tok_s = 0, seconds = 0;
+    if (opt->ranks > 1) { /* they leave a finished state, which the trainer below only opens */
+        const struct ranks_opt ro = {opt->dir, opt->ranks, opt->hosts, opt->backend};
+        s = lm_ranks_write(opt->dir, opt->base, &rows->data, &opt->hyper, opt->seed, err);
+        if (!s)
+            s = ranks_train(&ro, hooks ? &hooks->train : NULL, &tok_s, &seconds, err);
+    }
+    if (!s)
+        s = lm_trainer_new(&t, g, m, &rows->data, &opt->hyper, opt->seed, opt->dir, opt->memory, err);
     if (s)
         return s;
     if (plan)
         *plan = *lm_trainer_plan(t);
     s = lm_trainer_run(t, hooks ? &hooks->train : NULL, out, err);
+    if (opt->ranks > 1) {
+        out->tok_s = tok_s;
+        out->seconds += seconds;
+    }
     struct poa_plan *p = s ? NULL : mem_zalloc(sizeof *p);
     if (!s && !p)
         s = err_set(err, LOAM_ENOMEM, "no memory for the gradient store's plan");

@@ -56,6 +56,10 @@ struct tuning_opt {
     size_t memory;       /* lm_trainer_new; 0: most of what is free */
     uint64_t poa_budget; /* bytes of all stores; 0: the default */
     bool fine;           /* also the roots over int32 rows */
+    unsigned ranks;      /* more than 1: by so many processes (flow/ranks.h), with the same result */
+    const char *hosts;   /* of ranks; NULL: this machine */
+    const char *base;    /* of ranks: the base model's file or folder */
+    const char *backend; /* of ranks; NULL: the best of the CPU */
 };
 
 /* Trains (or goes on), then makes the gradient stores that are not there yet. *plan (may be NULL) gets the memory plan before

@@ -502,6 +502,7 @@ enum loam_status lm_pass_forward(struct lm_pass *p, const struct lm_example *con
 
 struct backward {
     float *grad;
+    size_t stride; /* from a row's gradient to the next row's; 0: they add up */
     const struct lm_grad_sink *sink;
     size_t first;
 };
@@ -522,8 +523,9 @@ static enum loam_status lora_backward(struct lm_pass *p, const struct backward *
         uint32_t at = p->seg[i], n = p->seg[i + 1] - at;
         const float *u = dy + (size_t)at * t->out, *hi = h + (size_t)at * R;
         if (b->grad) {
-            TRY(gemm(p, t->out, R, n, u, 1, t->out, hi, R, 1, b->grad + t->b_at, R, GPU_ADD, p->a->scale, err));
-            TRY(gemm(p, R, t->in, n, p->dh + (size_t)at * R, 1, R, x + (size_t)at * t->in, t->in, 1, b->grad + t->a_at, t->in,
+            float *grad = b->grad + i * b->stride;
+            TRY(gemm(p, t->out, R, n, u, 1, t->out, hi, R, 1, grad + t->b_at, R, GPU_ADD, p->a->scale, err));
+            TRY(gemm(p, R, t->in, n, p->dh + (size_t)at * R, 1, R, x + (size_t)at * t->in, t->in, 1, grad + t->a_at, t->in,
                      GPU_ADD, 1, err));
         }
         if (b->sink) {
@@ -613,15 +615,22 @@ static enum loam_status layer_backward(struct lm_pass *p, const struct backward 
     return ops->rmsnorm_dx(p->g, p->dx, dn, s->x, s->r1, w->attn_norm, T, C, true, err);
 }
 
-enum loam_status lm_pass_backward(struct lm_pass *p, float *grad, const struct lm_grad_sink *sink, size_t first, struct err *err) {
-    const struct backward b = {grad, sink, first};
+static enum loam_status backward(struct lm_pass *p, const struct backward *b, struct err *err) {
     uint32_t lowest = p->a->t[0].layer; /* no gradient goes below the first adapter */
     for (uint32_t l = p->v->layers; l-- > lowest;) {
         if (p->keep == LM_KEEP_INPUTS) /* the next layer's input gets the same bits a second time */
             TRY(layer_forward(p, l, p->s[l + 1].x, err));
-        TRY(layer_backward(p, &b, l, l == lowest, err));
+        TRY(layer_backward(p, b, l, l == lowest, err));
     }
     return LOAM_OK;
+}
+
+enum loam_status lm_pass_backward(struct lm_pass *p, float *grad, const struct lm_grad_sink *sink, size_t first, struct err *err) {
+    return backward(p, &(struct backward){grad, 0, sink, first}, err);
+}
+
+enum loam_status lm_pass_backward_rows(struct lm_pass *p, float *grad, size_t stride, struct err *err) {
+    return backward(p, &(struct backward){grad, stride, NULL, 0}, err);
 }
 
 enum loam_status lm_pass_logits(struct lm_pass *p, uint32_t row, uint32_t t, float *out, struct err *err) {

@@ -73,6 +73,8 @@ enum loam_status lm_pass_forward(struct lm_pass *p, const struct lm_example *con
  * gradient added, rows in order. sink (NULL: none) gets factors or gradients of B; `first` is the data set position of ex[0]. */
 enum loam_status lm_pass_backward(struct lm_pass *p, float *grad, const struct lm_grad_sink *sink, size_t first,
                                   struct err *err) LOAM_MUST_USE;
+/* The same with each row's gradient by itself: row i's is added at grad + i * stride. */
+enum loam_status lm_pass_backward_rows(struct lm_pass *p, float *grad, size_t stride, struct err *err) LOAM_MUST_USE;
 /* Logits of one position (row i of the last forward, token t) for tests: out [V]. */
 enum loam_status lm_pass_logits(struct lm_pass *p, uint32_t row, uint32_t t, float *out, struct err *err) LOAM_MUST_USE;
 

@@ -7,6 +7,7 @@
 #include "base/text.h"
 #include "gpu/arith.h"
 #include "gpu/ops.h"
+#include "lm/group.h"
 #include "lm/model.h"
 #include "lm/pass.h"
 #include "lm/philox.h"
@@ -148,6 +149,10 @@ struct lm_trainer {
     struct lm_train_result r;
     struct philox order_rng;
     struct philox dropout_rng;
+    /* one of several ranks; NULL: alone */
+    struct lm_group *group;
+    struct lm_group_work work;
+    float *each; /* [LM_GROUP_ROWS][size]: gradients of this rank's rows */
     /* while running */
     const struct lm_train_hooks *hooks;
     enum lm_train_ask asked;
@@ -277,7 +282,7 @@ static double get_f64(const uint8_t *p) {
 
 /* Header: 8 magic, u32 version, u32 checkpoints, 32 manifest hash, u64 step, u64 tokens, f64 loss, u64 floats of the adapter;
  * from 128: 64 bytes a checkpoint: u32 epoch, u32 0, u64 step, 32 hash. */
-static enum loam_status save_state(struct lm_trainer *t, struct err *err) {
+static void write_head(struct lm_trainer *t) {
     uint8_t *h = t->image;
     memset(h, 0, STATE_HEAD);
     memcpy(h, STATE_MAGIC, 8);
@@ -295,6 +300,26 @@ static enum loam_status save_state(struct lm_trainer *t, struct err *err) {
         memcpy(c + 16, t->r.checkpoint_hash[i], 32);
     }
     keccak256(t->image + t->image_len - 32, t->image, t->image_len - 32);
+}
+
+static void read_head(struct lm_trainer *t) {
+    const uint8_t *h = t->image;
+    t->step = le64(h + 48);
+    t->tokens = le64(h + 56);
+    t->loss = get_f64(h + 64);
+    t->r.checkpoints = le32(h + 12);
+    for (uint32_t i = 0; i < t->r.checkpoints; i++) {
+        const uint8_t *c = h + 128 + 64 * i;
+        t->r.checkpoint_epoch[i] = le32(c);
+        t->r.checkpoint_step[i] = le64(c + 8);
+        memcpy(t->r.checkpoint_hash[i], c + 16, 32);
+    }
+}
+
+static enum loam_status save_state(struct lm_trainer *t, struct err *err) {
+    if (!t->dir)
+        return LOAM_OK;
+    write_head(t);
     char *steps = path_of(t, "steps"), *state = path_of(t, "state");
     /* The steps first: a state never stands without the records that led to it. */
     enum loam_status s = !steps || !state ? err_set(err, LOAM_ENOMEM, "no memory") : LOAM_OK;
@@ -331,17 +356,8 @@ static enum loam_status load_state(struct lm_trainer *t, struct err *err) {
             s = err_set(err, LOAM_EPARSE, "%s does not fit the run", path);
         if (!s) {
             memcpy(t->image, h, f.len);
-            t->step = le64(h + 48);
-            t->tokens = le64(h + 56);
-            t->loss = get_f64(h + 64);
+            read_head(t);
             memcpy(t->records, r.data, t->step * LM_STEP_BYTES);
-            t->r.checkpoints = le32(h + 12);
-            for (uint32_t i = 0; i < t->r.checkpoints; i++) {
-                const uint8_t *c = h + 128 + 64 * i;
-                t->r.checkpoint_epoch[i] = le32(c);
-                t->r.checkpoint_step[i] = le64(c + 8);
-                memcpy(t->r.checkpoint_hash[i], c + 16, 32);
-            }
         }
         file_unmap(&f);
         file_unmap(&r);
@@ -363,6 +379,8 @@ void lm_trainer_free(struct lm_trainer *t) {
     lm_adapter_free(t->a);
     gpu_free(t->g, t->image);
     gpu_free(t->g, t->grad);
+    gpu_free(t->g, t->each);
+    lm_group_work_clear(&t->work);
     mem_free(t->order);
     mem_free(t->ex);
     mem_free(t->nll);
@@ -423,7 +441,7 @@ enum loam_status lm_trainer_new(struct lm_trainer **out, struct gpu *g, struct l
     if (d->longest > m->config.context)
         return err_set(err, LOAM_ELIMIT, "a row of %u tokens; the model takes %u", d->longest, m->config.context);
     struct lm_trainer *t = mem_zalloc(sizeof *t);
-    if (!t || !(t->dir = mem_strdup(dir))) {
+    if (!t || (dir && !(t->dir = mem_strdup(dir)))) {
         mem_free(t);
         return err_set(err, LOAM_ENOMEM, "no memory for a trainer");
     }
@@ -441,7 +459,7 @@ enum loam_status lm_trainer_new(struct lm_trainer **out, struct gpu *g, struct l
     t->steps = t->per_epoch * h->epochs;
     if (!s)
         s = build(t, memory, err);
-    if (!s)
+    if (!s && dir)
         s = file_mkdirs(dir, err);
     struct buf text = BUF_INIT(64u << 10);
     bool there = false;
@@ -450,7 +468,8 @@ enum loam_status lm_trainer_new(struct lm_trainer **out, struct gpu *g, struct l
     if (!s) {
         keccak256(t->manifest_hash, text.data, text.len);
         memcpy(t->r.manifest_hash, t->manifest_hash, 32);
-        s = same_manifest(t, &text, &there, err);
+        if (dir)
+            s = same_manifest(t, &text, &there, err);
     }
     if (!s && there)
         s = load_state(t, err);
@@ -460,6 +479,30 @@ enum loam_status lm_trainer_new(struct lm_trainer **out, struct gpu *g, struct l
         return s;
     }
     *out = t;
+    return LOAM_OK;
+}
+
+enum loam_status lm_trainer_group(struct lm_trainer *t, struct lm_group *group, struct err *err) {
+    size_t each = LM_GROUP_ROWS * t->a->size * sizeof(float);
+    uint8_t first[32];
+    enum loam_status s = lm_group_work_new(&t->work, group, err);
+    if (!s && !(t->each = gpu_alloc(t->g, each)))
+        s = err_set(err, LOAM_ENOMEM, "no memory for the gradients of %u rows (%zu MiB)", LM_GROUP_ROWS, each >> 20);
+    t->plan.scratch += each + lm_group_work_bytes(group);
+    memcpy(first, t->manifest_hash, 32);
+    if ((s = lm_group_agree(group, s, err)) || (s = group->bcast(group, first, sizeof first, err)))
+        return s;
+    if (memcmp(first, t->manifest_hash, 32))
+        s = err_set(err, LOAM_ESTATE, "its base model, rows or recipe are not those of rank 0");
+    if ((s = lm_group_agree(group, s, err)))
+        return s;
+    write_head(t);
+    if ((s = group->bcast(group, t->image, t->image_len, err)))
+        return s;
+    read_head(t);
+    if ((s = group->bcast(group, t->records, t->step * LM_STEP_BYTES, err)))
+        return s;
+    t->group = group;
     return LOAM_OK;
 }
 
@@ -512,7 +555,8 @@ static void take_rows(struct lm_trainer *t, uint64_t step, uint32_t *n) {
         t->ex[i] = &t->d->rows[t->order[at + i]];
 }
 
-static enum loam_status passes(struct lm_trainer *t, uint32_t from, uint32_t to, struct err *err) {
+/* Rows from .. to of the step, added to the gradient; each (NULL: none) gets every row's by itself instead. */
+static enum loam_status passes(struct lm_trainer *t, uint32_t from, uint32_t to, float *each, struct err *err) {
     uint64_t first_of_step = t->step / t->per_epoch * t->d->count + t->step % t->per_epoch * t->h.batch;
     for (uint32_t at = from; at < to;) {
         uint32_t n = 0;
@@ -521,7 +565,9 @@ static enum loam_status passes(struct lm_trainer *t, uint32_t from, uint32_t to,
         const struct lm_dropout drop = {
             t->h.dropout, {t->dropout_rng.key[0], t->dropout_rng.key[1]}, first_of_step + at};
         enum loam_status s = lm_pass_forward(t->pass, t->ex + at, n, true, &drop, t->nll + at, err);
-        if (!s)
+        if (!s && each)
+            s = lm_pass_backward_rows(t->pass, each + (at - from) * t->a->size, t->a->size, err);
+        else if (!s)
             s = lm_pass_backward(t->pass, t->grad, NULL, 0, err);
         if (s)
             return s;
@@ -530,11 +576,30 @@ static enum loam_status passes(struct lm_trainer *t, uint32_t from, uint32_t to,
     return LOAM_OK;
 }
 
+/* The step's rows shared out among the ranks, a round at a time; the same sum on all of them. */
+static enum loam_status group_passes(struct lm_trainer *t, uint32_t n, struct err *err) {
+    struct lm_group *g = t->group;
+    uint32_t most = (uint32_t)g->ranks * LM_GROUP_ROWS, own, count;
+    for (uint32_t at = 0; at < n; at += most) {
+        uint32_t rows = n - at < most ? n - at : most, mine = at + lm_group_share(g, rows, g->rank, &own);
+        memset(t->each, 0, own * t->a->size * sizeof(float));
+        enum loam_status s = lm_group_agree(g, passes(t, mine, mine + own, t->each, err), err);
+        for (int r = 0; r < g->ranks; r++) {
+            lm_group_share(g, rows, r, &count);
+            t->work.in[r] = count * sizeof *t->nll;
+        }
+        if (s || (s = g->gather(g, t->nll + at, t->work.in, err)) ||
+            (s = lm_group_add(g, &t->work, t->grad, t->a->size, t->each, rows, err)))
+            return s;
+    }
+    return LOAM_OK;
+}
+
 /* Row by row until the one whose gradient is not finite is found. */
 static enum loam_status name_nonfinite(struct lm_trainer *t, uint32_t n, struct err *err) {
     for (uint32_t i = 0; i < n; i++) {
         memset(t->grad, 0, t->a->size * sizeof(float));
-        enum loam_status s = passes(t, i, i + 1, err);
+        enum loam_status s = passes(t, i, i + 1, NULL, err);
         if (s)
             return s;
         for (uint32_t k = 0; k < t->a->count; k++) {
@@ -553,7 +618,9 @@ static enum loam_status one_step(struct lm_trainer *t, struct lm_train_metrics *
     uint32_t n;
     take_rows(t, t->step, &n);
     memset(t->grad, 0, t->a->size * sizeof(float));
-    enum loam_status s = passes(t, 0, n, err);
+    enum loam_status s = t->group ? group_passes(t, n, err) : passes(t, 0, n, NULL, err);
+    if (t->group)
+        t->g->yield = NULL; /* from here on no rank may leave the others */
     if (s)
         return s == LOAM_ENONFINITE ? err_prefix(err, s, "step %llu", (unsigned long long)t->step + 1) : s;
     uint64_t targets = 0, tokens = 0;
@@ -630,13 +697,13 @@ static enum loam_status checkpoint(struct lm_trainer *t, struct err *err) {
         return LOAM_OK;
     char name[40];
     snprintf(name, sizeof name, "epoch-%u.adapter", epoch);
-    char *path = path_of(t, name);
-    enum loam_status s = path ? LOAM_OK : err_set(err, LOAM_ENOMEM, "no memory");
+    char *path = t->dir ? path_of(t, name) : NULL;
+    enum loam_status s = path || !t->dir ? LOAM_OK : err_set(err, LOAM_ENOMEM, "no memory");
     t->g->yield = NULL;
     if (!s)
         s = t->g->ops->finite(t->g, t->a->data, t->a->size, "the adapter", err);
     t->g->yield = yield_hook;
-    if (!s)
+    if (!s && path)
         s = lm_adapter_save(t->a, path, err);
     if (!s) {
         LOAM_ASSERT(i < CHECKPOINTS_MAX);
@@ -646,7 +713,7 @@ static enum loam_status checkpoint(struct lm_trainer *t, struct err *err) {
         t->r.checkpoints++;
         s = save_state(t, err);
     }
-    if (!s && t->hooks->checkpoint)
+    if (!s && path && t->hooks->checkpoint)
         t->hooks->checkpoint(t->hooks->ctx, epoch, path);
     mem_free(path);
     return s;
@@ -661,12 +728,25 @@ static void speed(struct lm_trainer *t, uint64_t tokens, uint64_t us, struct lm_
     mt->rss = mem_resident();
 }
 
+/* Rank 0's wish is everybody's. */
+static enum loam_status agree_to_go_on(struct lm_trainer *t, struct err *err) {
+    uint32_t asked = t->asked;
+    enum loam_status s = t->group ? t->group->bcast(t->group, &asked, sizeof asked, err) : LOAM_OK;
+    t->asked = (enum lm_train_ask)asked;
+    return s;
+}
+
 static enum loam_status run(struct lm_trainer *t, struct err *err) {
     double save_s = t->hooks->save_s > 0 ? t->hooks->save_s : SAVE_DEFAULT_S;
     while (t->step < t->steps) {
         struct lm_train_metrics mt;
         uint64_t before = clock_mono_us(), tokens = t->tokens;
-        enum loam_status s = one_step(t, &mt, err);
+        enum loam_status s = agree_to_go_on(t, err);
+        if (s)
+            return s;
+        if (t->asked != LM_GO_ON)
+            break;
+        s = one_step(t, &mt, err);
         if (s == LOAM_ECANCEL && t->asked != LM_GO_ON)
             break;
         if (!s)
@@ -679,7 +759,7 @@ static enum loam_status run(struct lm_trainer *t, struct err *err) {
             t->hooks->metrics(t->hooks->ctx, &mt);
         if ((double)(now - t->saved_us) > save_s * 1e6 && (s = save_state(t, err)))
             return s;
-        if (yield_hook(t))
+        if (yield_hook(t) && !t->group)
             break;
     }
     if (t->asked != LM_GO_ON && t->step < t->steps) {
@@ -690,6 +770,8 @@ static enum loam_status run(struct lm_trainer *t, struct err *err) {
         return err_set(err, LOAM_ECANCEL, "training %s at step %llu of %llu; started again it goes on there",
                        t->r.paused ? "paused" : "cancelled", (unsigned long long)t->step, (unsigned long long)t->steps);
     }
+    if (!t->dir)
+        return LOAM_OK;
     char *path = path_of(t, "adapter");
     enum loam_status s = path ? lm_adapter_save(t->a, path, err) : err_set(err, LOAM_ENOMEM, "no memory");
     mem_free(path);

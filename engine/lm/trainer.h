@@ -17,6 +17,7 @@
 #include "lm/data.h"
 
 struct gpu;
+struct lm_group;
 struct lm_model;
 
 enum lm_schedule { LM_CONSTANT, LM_LINEAR, LM_COSINE };
@@ -99,10 +100,15 @@ struct lm_trainer;
 /* Plans and allocates everything; opens DIR (made if missing) and goes on from its state if its manifest is the same
  * (LOAM_ESTATE otherwise, naming the first line that differs). g, model and data are borrowed until lm_trainer_free; the
  * trainer sets g's yield hook while it runs.
- * memory: bytes the run may use, 0 = three quarters of what is free. */
+ * memory: bytes the run may use, 0 = three quarters of what is free. dir NULL: nothing is read or written (a rank that is not the
+ * first; see lm_trainer_group). */
 enum loam_status lm_trainer_new(struct lm_trainer **out, struct gpu *g, struct lm_model *m, const struct lm_data *d,
                                 const struct lm_hyper *h, const uint8_t seed[32], const char *dir, size_t memory,
                                 struct err *err) LOAM_MUST_USE;
+/* Straight after lm_trainer_new: this process is one rank of several (lm/group.h), all with the same model, rows,
+ * hyper-parameters and seed; LOAM_ESTATE where a rank has others. Rank 0 has the folder, takes part in the run's hooks alone
+ * (pause and cancel are its to give), and tells the others where the run stands. group is borrowed. */
+enum loam_status lm_trainer_group(struct lm_trainer *t, struct lm_group *group, struct err *err) LOAM_MUST_USE;
 const struct lm_train_plan *lm_trainer_plan(const struct lm_trainer *t);
 uint64_t lm_trainer_step(const struct lm_trainer *t); /* done so far; > 0 straight after _new means it was resumed */
 /* Until the end, a cancel, a pause or an error. LOAM_ENONFINITE names step, row and tensor. */

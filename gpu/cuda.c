@@ -79,3 +79,13 @@ enum loam_status cuda_open(struct gpu **out, int device, struct err *err) {
     enum loam_status s = need(err);
     return s ? s : module->open(out, device, err);
 }
+
+enum loam_status fast_ops(const struct fast_ops **out, struct err *err) {
+    *out = NULL;
+    enum loam_status s = need(err);
+    if (!s && !module->fast)
+        s = err_set(err, LOAM_ENOTBUILT, "this CUDA module has no fast mode");
+    if (!s)
+        *out = module->fast;
+    return s;
+}

@@ -33,32 +33,55 @@ struct dev {
     size_t scratch_bytes;
 };
 
+/* The message says what to do; the caller's text says where. */
 static enum loam_status cu(cudaError_t e, const char *what, struct err *err) {
     enum loam_status s = LOAM_EINTERNAL;
+    const char *hint = "";
     switch (e) {
-    case cudaErrorMemoryAllocation: s = LOAM_ENOMEM; break;
+    case cudaErrorMemoryAllocation:
+        s = LOAM_ENOMEM;
+        hint = "; another program may hold the device's memory (nvidia-smi shows which), or take a smaller batch or shorter rows";
+        break;
     case cudaErrorNoDevice:
     case cudaErrorInvalidDevice: s = LOAM_ENOTFOUND; break;
     case cudaErrorInsufficientDriver: s = LOAM_EVERSION; break;
     case cudaErrorDevicesUnavailable:
-    case cudaErrorDeviceUninitialized: s = LOAM_EBUSY; break;
+    case cudaErrorDeviceUninitialized:
+        s = LOAM_EBUSY;
+        hint = "; another program has the device for itself";
+        break;
     case cudaErrorNoKernelImageForDevice:
     case cudaErrorUnsupportedPtxVersion:
-    case cudaErrorInvalidDeviceFunction: s = LOAM_EUNSUPPORTED; break;
+    case cudaErrorInvalidDeviceFunction:
+        s = LOAM_EUNSUPPORTED;
+        hint = "; this module has no code for the device's compute capability";
+        break;
     case cudaErrorECCUncorrectable:
     case cudaErrorIllegalAddress:
     case cudaErrorLaunchFailure:
     case cudaErrorLaunchTimeout:
-    case cudaErrorHardwareStackError: s = LOAM_EIO; break;
+    case cudaErrorHardwareStackError:
+        s = LOAM_EIO;
+        hint = "; the device is lost to this process, what was saved is whole";
+        break;
     default: break;
     }
-    return err_set(err, s, "CUDA: %s (%s) in %.80s", cudaGetErrorString(e), cudaGetErrorName(e), what);
+    return err_set(err, s, "CUDA: %s (%s) in %.60s%s", cudaGetErrorString(e), cudaGetErrorName(e), what, hint);
 }
-#define CU(call)                                                                                                      \
+/* Before a device is open, and while it computes: then g->lost tells the caller that the device failed, not the arguments. */
+#define CU0(call)                                                                                                     \
     do {                                                                                                              \
         cudaError_t e_ = (call);                                                                                      \
         if (e_ != cudaSuccess)                                                                                        \
             return cu(e_, #call, err);                                                                                \
+    } while (0)
+#define CU(call)                                                                                                      \
+    do {                                                                                                              \
+        cudaError_t e_ = (call);                                                                                      \
+        if (e_ != cudaSuccess) {                                                                                      \
+            g->lost = true;                                                                                           \
+            return cu(e_, #call, err);                                                                                \
+        }                                                                                                             \
     } while (0)
 #define TRY(call)                                                                                                     \
     do {                                                                                                              \
@@ -84,8 +107,11 @@ static enum loam_status reach(struct gpu *g, const void *p, const char *what, st
         return LOAM_OK;
     cudaPointerAttributes a;
     CU(cudaPointerGetAttributes(&a, p));
-    if (a.type == cudaMemoryTypeUnregistered)
-        return err_set(err, LOAM_EINVAL, "%s was not made by gpu_alloc, and this device cannot read the host's memory", what);
+    if (a.type == cudaMemoryTypeUnregistered) {
+        g->lost = true; /* for this job: the CPU could do it */
+        return err_set(err, LOAM_EUNSUPPORTED, "this device cannot read the host's memory, where %s lies (it needs a driver and kernel with "
+                                               "heterogeneous memory management)", what);
+    }
     return LOAM_OK;
 }
 
@@ -1056,6 +1082,7 @@ static enum loam_status items_up(struct gpu *g, const struct gpu_kv_item *items,
     cudaError_t e = s ? cudaSuccess : cudaMemcpy(d, host, head + pages * sizeof(void *), cudaMemcpyDefault);
     mem_free(host);
     *out = (struct gpu_kv_item *)d;
+    g->lost |= e != cudaSuccess;
     return s ? s : e != cudaSuccess ? cu(e, "cudaMemcpy of the page table", err) : LOAM_OK;
 }
 
@@ -1193,6 +1220,14 @@ static void *managed_alloc(struct gpu *g, size_t bytes) {
 static void managed_free(struct gpu *g, void *p) {
     (void)cudaFree(p);
 }
+static uint64_t device_room(struct gpu *g) {
+    size_t free_bytes = 0, total = 0;
+    if (cudaSetDevice(dev_of(g)->index) != cudaSuccess || cudaMemGetInfo(&free_bytes, &total) != cudaSuccess) {
+        (void)cudaGetLastError();
+        return 0;
+    }
+    return free_bytes;
+}
 static void device_close(struct gpu *g) {
     (void)cudaFree(dev_of(g)->scratch);
     mem_free(g);
@@ -1219,7 +1254,7 @@ static enum loam_status list(struct cuda_device *out, int *n, struct err *err) {
     for (int i = 0; i < *n; i++) {
         cudaDeviceProp p;
         size_t free_bytes = 0, total = 0;
-        CU(cudaGetDeviceProperties(&p, i));
+        CU0(cudaGetDeviceProperties(&p, i));
         if (cudaSetDevice(i) == cudaSuccess && cudaMemGetInfo(&free_bytes, &total) != cudaSuccess)
             (void)cudaGetLastError(); /* busy: the list still shows it, with nothing free */
         memset(&out[i], 0, sizeof out[i]);
@@ -1243,14 +1278,14 @@ static enum loam_status open_device(struct gpu **out, int device, struct err *er
     TRY(count(&n, err));
     if (device < 0 || device >= n)
         return err_set(err, LOAM_ENOTFOUND, "device %d of %d; the first is cuda:0", device, n);
-    CU(cudaSetDevice(device));
-    CU(cudaDeviceGetAttribute(&managed, cudaDevAttrManagedMemory, device));
+    CU0(cudaSetDevice(device));
+    CU0(cudaDeviceGetAttribute(&managed, cudaDevAttrManagedMemory, device));
     if (!managed)
         return err_set(err, LOAM_EUNSUPPORTED, "device %d has no managed memory", device);
-    CU(cudaDeviceGetAttribute(&pageable, cudaDevAttrPageableMemoryAccess, device));
+    CU0(cudaDeviceGetAttribute(&pageable, cudaDevAttrPageableMemoryAccess, device));
     LAUNCH(k_nothing, 1, 1); /* a module without code for this device shows here and not in the middle of a job */
-    CU(cudaGetLastError());
-    CU(cudaDeviceSynchronize());
+    CU0(cudaGetLastError());
+    CU0(cudaDeviceSynchronize());
     struct dev *d = (struct dev *)mem_zalloc(sizeof *d);
     if (!d)
         return err_set(err, LOAM_ENOMEM, "no memory for the compute device");
@@ -1260,10 +1295,12 @@ static enum loam_status open_device(struct gpu **out, int device, struct err *er
     d->g.dev_alloc = managed_alloc;
     d->g.dev_free = managed_free;
     d->g.dev_close = device_close;
+    d->g.dev_room = device_room;
     d->index = device;
     d->pageable = pageable != 0;
     *out = &d->g;
     return LOAM_OK;
 }
 
-extern "C" __attribute__((visibility("default"))) const struct cuda_module loam_cuda_module = {CUDA_ABI, list, open_device};
+extern const struct fast_ops cuda_fast_ops; /* gpu/cuda_fast.cu */
+extern "C" __attribute__((visibility("default"))) const struct cuda_module loam_cuda_module = {CUDA_ABI, list, open_device, &cuda_fast_ops};

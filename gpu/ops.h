@@ -45,6 +45,9 @@ struct gpu {
     void *(*dev_alloc)(struct gpu *g, size_t bytes);
     void (*dev_free)(struct gpu *g, void *p);
     void (*dev_close)(struct gpu *g);
+    uint64_t (*dev_room)(struct gpu *g); /* bytes free on it now; 0: not known */
+    bool lost; /* an operation failed because of the device (gone, busy, out of memory), not of its arguments: what is computed can
+                  go on from its last state on another one, with the same bits */
 };
 
 struct gpu_config {

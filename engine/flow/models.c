@@ -8,6 +8,7 @@
 #include "base/text.h"
 #include "flow/ask.h"
 #include "flow/board.h"
+#include "flow/device.h"
 #include "flow/flow.h"
 #include "gpu/arith.h"
 #include "lm/gguf.h"
@@ -503,12 +504,22 @@ static void engine_yield(void *arg) {
 }
 
 static struct lm_engine_opt engine_opt(struct node *n, enum lm_act act) {
-    char backend[OPTION_TEXT_MAX];
-    option_str(n->opt, "compute.backend", backend);
     return (struct lm_engine_opt){.act = act,
                                   .threads = (unsigned)option_uint(n->opt, "compute.threads"),
-                                  .backend = !strcmp(backend, "ref") ? "ref" : NULL,
+                                  .backend = flow_backend(n),
                                   .kv_bytes_max = option_uint(n->opt, "model.cache")};
+}
+
+/* On the CPU where the device cannot be had and the options say so. */
+static enum loam_status engine_new(struct lm_engine **out, struct node *n, struct lm_model *m, struct lm_engine_opt *o, struct err *err) {
+    enum loam_status s = lm_engine_new(out, m, o, err);
+    if (s && o->backend && flow_fallback(n)) {
+        if (err)
+            log_warn("compute", "%s: %s; the CPU answers instead", o->backend, err->text);
+        o->backend = NULL;
+        s = lm_engine_new(out, m, o, err);
+    }
+    return s;
 }
 
 enum loam_status flow_engine_take(struct flow_engine **out, struct node *n, struct flow_model *m, enum lm_act act, struct err *err) {
@@ -543,7 +554,7 @@ enum loam_status flow_engine_take(struct flow_engine **out, struct node *n, stru
         struct lm_engine_opt o = engine_opt(n, act);
         o.yield = engine_yield;
         o.yield_ctx = e;
-        st = lm_engine_new(&e->engine, m->base, &o, err);
+        st = engine_new(&e->engine, n, m->base, &o, err);
     }
     if (!st && !e->session)
         st = lm_session_new(&e->session, e->engine, m->adapter, 0, err);
@@ -589,7 +600,7 @@ static enum loam_status serving_open(struct node *n, struct flow_model *m, enum 
     enum loam_status s = LOAM_OK;
     struct lm_engine_opt o = engine_opt(n, act);
     if (!v->engine)
-        s = lm_engine_new(&v->engine, m->base, &o, err);
+        s = engine_new(&v->engine, n, m->base, &o, err);
     if (!s && !v->batch)
         s = lm_batch_new(&v->batch, v->engine, err);
     return s;

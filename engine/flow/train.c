@@ -8,6 +8,7 @@
 #include "flow/board.h"
 #include "flow/chainio.h"
 #include "flow/contribute.h"
+#include "flow/device.h"
 #include "flow/flow.h"
 #include "gpu/ops.h"
 #include "lm/peft.h"
@@ -31,13 +32,6 @@
 #define EV_RECIPE "RecipeRecorded(uint64 indexed model, uint64 indexed trainer, bytes32 recipe, bytes32 dataRoot, uint64 dataCount, uint64 seedBlock)"
 #define EV_SEED "SeedFixedFor(uint64 indexed model, bytes32 seed, uint64 seedBlock)"
 #define EV_MISSED "SeedMissed(uint64 indexed model, uint64 missedBlock, uint64 seedBlock)"
-
-enum loam_status flow_gpu_open(struct gpu **out, struct node *n, struct err *err) {
-    char name[OPTION_TEXT_MAX];
-    option_str(n->opt, "compute.backend", name);
-    struct gpu_config c = {strcmp(name, "auto") && strcmp(name, "cpu") ? name : NULL, (int)option_uint(n->opt, "compute.threads")};
-    return gpu_open(out, &c, err);
-}
 
 /* ---------------------------------------------------------------- records */
 
@@ -437,9 +431,8 @@ static enum loam_status run(struct flow *f, const struct flow_train *q, struct f
     struct watch w = {.f = f, .q = q, .stride = 1, .base = m->base_name, .rows = rows->data.count, .started_us = clock_mono_us()};
     struct tuning_opt opt = {.hyper = q->hyper, .dir = dir, .fine = true, .poa_budget = option_uint(f->node->opt, "attribute.budget"),
                              .ranks = q->ranks, .hosts = q->hosts};
-    char backend[OPTION_TEXT_MAX], *base = NULL, *rel = NULL;
-    option_str(f->node->opt, "compute.backend", backend);
-    opt.backend = strcmp(backend, "auto") && strcmp(backend, "cpu") ? backend : NULL;
+    char *base = NULL, *rel = NULL;
+    opt.backend = flow_backend(f->node);
     if (q->ranks > 1) { /* models.h: a file, or a folder of that name */
         rel = mem_printf("models/%s.gguf", m->base_name);
         base = rel ? node_path(f->node, rel) : NULL;
@@ -468,6 +461,14 @@ static enum loam_status run(struct flow *f, const struct flow_train *q, struct f
         w.held = true;
         watch_topic(&w, "running");
         s = tuning_run(res, g, m->base, rows, &opt, &hooks, &plan, err);
+        if (s && s != LOAM_ECANCEL && g->lost && flow_fallback(f->node)) { /* the same bits, from the last state */
+            flow_note(f, "%s; the CPU goes on", err ? err->text : "the device failed");
+            gpu_close(g);
+            g = NULL;
+            s = gpu_open(&g, &(struct gpu_config){NULL, (int)option_uint(f->node->opt, "compute.threads")}, err);
+            if (!s)
+                s = tuning_run(res, g, m->base, rows, &opt, &hooks, &plan, err);
+        }
         if (s == LOAM_ECANCEL && w.over)
             s = w.over;
         if (w.held)

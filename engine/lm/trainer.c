@@ -197,7 +197,8 @@ static enum loam_status plan(struct lm_trainer *t, size_t memory, struct err *er
     p->adapter = t->a->size * sizeof(float);
     p->optimiser = 3 * p->adapter;
     p->steps = t->steps;
-    size_t have = memory ? memory : available_memory() / 4 * 3, fixed = p->adapter + p->optimiser, least = 0;
+    uint64_t room = t->g->dev_room ? t->g->dev_room(t->g) : 0; /* of a device that is not the CPU */
+    size_t have = memory ? memory : (room ? (size_t)room : available_memory()) / 4 * 3, fixed = p->adapter + p->optimiser, least = 0;
     /* Smaller pieces first: from MICRO_LEAST tokens on they cost no time. Then work done twice, then pieces that do. */
     uint32_t least_free = MICRO_LEAST < t->d->longest ? t->d->longest : MICRO_LEAST;
     for (int round = 0; round < 2; round++)

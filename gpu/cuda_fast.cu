@@ -24,7 +24,7 @@ extern "C" {
 #include "gpu/cuda_blaslt.h"
 
 #ifdef CUDA_EMULATED
-#include "cublaslt.h"
+#include <cublaslt.h> /* tests/cuda_emu */
 #define DYNAMIC_SHARED(name) unsigned char *name = emu_dynamic
 #else
 #define LAUNCH_ON(stream, kernel, grid, block, bytes, ...) kernel<<<grid, block, bytes, stream>>>(__VA_ARGS__)
@@ -1104,6 +1104,10 @@ static enum loam_status f_get(struct fast *f, void *h, const void *d, size_t n, 
     CU(cudaStreamSynchronize(f->stream));
     return LOAM_OK;
 }
+static enum loam_status f_copy(struct fast *f, void *to, const void *from, size_t n, struct err *err) {
+    CU(cudaMemcpyAsync(to, from, n, cudaMemcpyDeviceToDevice, f->stream));
+    return LOAM_OK;
+}
 static enum loam_status f_sync(struct fast *f, struct err *err) {
     CU(cudaStreamSynchronize(f->stream));
     return LOAM_OK;
@@ -1230,7 +1234,7 @@ static enum loam_status f_open(struct fast **out, int device, struct err *err) {
 }
 
 extern const struct fast_ops cuda_fast_ops;
-const struct fast_ops cuda_fast_ops = {f_open,       f_close,       f_alloc,       f_free,       f_put,    f_get,     f_sync,  f_graph_begin,
+const struct fast_ops cuda_fast_ops = {f_open,       f_close,       f_alloc,       f_free,       f_put,    f_get,     f_copy,  f_sync,  f_graph_begin,
                                        f_graph_end,  f_graph_run,   f_graph_free,  f_clock_start, f_clock_stop, f_gemm, f_gemv,  f_dequant,
                                        f_embed,      f_norm,        f_norm_dx,     f_rope,       f_swiglu, f_swiglu_dx, f_attn, f_attn_dx,
                                        f_kv_put,     f_attn_kv,     f_xent,        f_lora,       f_adamw};

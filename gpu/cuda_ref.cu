@@ -24,6 +24,9 @@ extern "C" {
 #endif
 #define DEQUANT_MAX ((size_t)1 << 28) /* bytes of a weight held in fp32 at a time */
 #define FULL 0xffffffffu
+#ifndef GEMM_LARGE
+#define GEMM_LARGE 132 /* squares of 128: one for each processor of a large device */
+#endif
 
 struct dev {
     struct gpu g; /* first: a struct gpu * is a struct dev * */
@@ -246,40 +249,55 @@ static enum loam_status cuda_embed(struct gpu *g, float *y, size_t ldy, const st
 
 /* ---------------------------------------------------------------- fp32 products */
 
-/* 64 x 64 of C a block, 4 x 4 a thread. Each element is one thread's chain; k beyond the end is never touched (adding a
- * product of zeros could change the sign of a zero). */
-__global__ static void __launch_bounds__(256) k_gemm(struct gpu_gemm p) {
-    __shared__ float as[16][64 + 4], bs[16][64 + 4];
-    uint32_t tiles_n = (p.n + 63) / 64, tiles_m = (p.m + 63) / 64;
+/* 16 N x 16 N of C a block of 16 x 16 threads, N x N a thread (4 or 8), in squares of 4 so that a warp's reads of shared memory fall in
+ * different banks. Each element is one thread's chain; k beyond the end is never touched (adding a product of zeros could change the
+ * sign of a zero). */
+template <int N> __global__ static void __launch_bounds__(256) k_gemm(struct gpu_gemm p) {
+    const uint32_t SIDE = 16 * N;
+    __shared__ __align__(16) float as[16][SIDE + 4], bs[16][SIDE + 4];
+    uint32_t tiles_n = (p.n + SIDE - 1) / SIDE, tiles_m = (p.m + SIDE - 1) / SIDE;
     for (uint64_t tile = blockIdx.x; tile < (uint64_t)tiles_n * tiles_m; tile += gridDim.x) {
-        uint32_t i0 = (uint32_t)(tile / tiles_n) * 64, j0 = (uint32_t)(tile % tiles_n) * 64;
+        uint32_t i0 = (uint32_t)(tile / tiles_n) * SIDE, j0 = (uint32_t)(tile % tiles_n) * SIDE;
         uint32_t ti = threadIdx.x / 16 * 4, tj = threadIdx.x % 16 * 4;
-        float acc[4][4];
-        for (int r = 0; r < 4; r++)
-            for (int c = 0; c < 4; c++) {
-                uint32_t i = i0 + ti + r, j = j0 + tj + c;
+        float acc[N][N];
+#pragma unroll
+        for (int r = 0; r < N; r++)
+#pragma unroll
+            for (int c = 0; c < N; c++) {
+                uint32_t i = i0 + r / 4 * 64 + ti + r % 4, j = j0 + c / 4 * 64 + tj + c % 4;
                 acc[r][c] = p.epi == GPU_CHAIN && i < p.m && j < p.n ? p.c[i * p.c_i + j] : 0.0f;
             }
         for (uint32_t k0 = 0; k0 < p.k; k0 += 16) {
             uint32_t kn = p.k - k0 < 16 ? p.k - k0 : 16;
             __syncthreads();
-            for (uint32_t e = threadIdx.x; e < 16 * 64; e += 256) {
+            for (uint32_t e = threadIdx.x; e < 16 * SIDE; e += 256) {
                 /* neighbours in memory for neighbouring threads, whichever way the operand lies */
-                uint32_t kk = p.a_p == 1 ? e % 16 : e / 64, i = p.a_p == 1 ? e / 16 : e % 64;
+                uint32_t kk = p.a_p == 1 ? e % 16 : e / SIDE, i = p.a_p == 1 ? e / 16 : e % SIDE;
                 as[kk][i] = kk < kn && i0 + i < p.m ? p.a[(i0 + i) * p.a_i + (k0 + kk) * p.a_p] : 0.0f;
-                kk = p.b_p == 1 ? e % 16 : e / 64;
-                i = p.b_p == 1 ? e / 16 : e % 64;
+                kk = p.b_p == 1 ? e % 16 : e / SIDE;
+                i = p.b_p == 1 ? e / 16 : e % SIDE;
                 bs[kk][i] = kk < kn && j0 + i < p.n ? p.b[(k0 + kk) * p.b_p + (j0 + i) * p.b_j] : 0.0f;
             }
             __syncthreads();
-            for (uint32_t kk = 0; kk < kn; kk++)
-                for (int r = 0; r < 4; r++)
-                    for (int c = 0; c < 4; c++)
-                        acc[r][c] = arith_fma(as[kk][ti + r], bs[kk][tj + c], acc[r][c]);
+            for (uint32_t kk = 0; kk < kn; kk++) {
+                float x[N], y[N];
+#pragma unroll
+                for (int r = 0; r < N; r++) {
+                    x[r] = as[kk][r / 4 * 64 + ti + r % 4];
+                    y[r] = bs[kk][r / 4 * 64 + tj + r % 4];
+                }
+#pragma unroll
+                for (int r = 0; r < N; r++)
+#pragma unroll
+                    for (int c = 0; c < N; c++)
+                        acc[r][c] = arith_fma(x[r], y[c], acc[r][c]);
+            }
         }
-        for (int r = 0; r < 4; r++)
-            for (int c = 0; c < 4; c++) {
-                uint32_t i = i0 + ti + r, j = j0 + tj + c;
+#pragma unroll
+        for (int r = 0; r < N; r++)
+#pragma unroll
+            for (int c = 0; c < N; c++) {
+                uint32_t i = i0 + r / 4 * 64 + ti + r % 4, j = j0 + c / 4 * 64 + tj + c % 4;
                 if (i >= p.m || j >= p.n)
                     continue;
                 float *y = p.c + i * p.c_i + j, x = acc[r][c];
@@ -288,10 +306,13 @@ __global__ static void __launch_bounds__(256) k_gemm(struct gpu_gemm p) {
     }
 }
 
+/* Large squares where they fill the device's processors, small ones else. */
 static void gemm_launch(const struct gpu_gemm &p) {
-    size_t tiles = (size_t)((p.m + 63) / 64) * ((p.n + 63) / 64);
-    if (tiles)
-        LAUNCH(k_gemm, blocks_for(tiles, 1), 256, p);
+    size_t large = (size_t)((p.m + 127) / 128) * ((p.n + 127) / 128), small = (size_t)((p.m + 63) / 64) * ((p.n + 63) / 64);
+    if (p.m > 64 && p.n > 64 && large >= GEMM_LARGE)
+        LAUNCH(k_gemm<8>, blocks_for(large, 1), 256, p);
+    else if (small)
+        LAUNCH(k_gemm<4>, blocks_for(small, 1), 256, p);
 }
 
 static enum loam_status cuda_gemm(struct gpu *g, const struct gpu_gemm *p, struct err *err) {
@@ -382,40 +403,58 @@ static enum loam_status cuda_quant(struct gpu *g, const struct gpu_q8 *q, const 
     DONE(g);
 }
 
-/* A thread an output: 16 neighbouring threads are the 16 rows of a group, so their loads of codes are one line. */
-__global__ static void k_matmul_q8(float *y, size_t ldy, struct wref w, struct gpu_q8 x) {
+/* A thread a row of the weight and T tokens, so that codes are read once for them; 16 neighbouring threads are the 16 rows of a
+ * group: their loads of codes are one line. */
+template <int T> __global__ static void k_matmul_q8(float *y, size_t ldy, struct wref w, struct gpu_q8 x) {
     size_t padded = (size_t)(w.n + 15) / 16 * 16;
     uint32_t nb = x.k / 32;
-    EACH(i, padded * x.t) {
-        uint32_t t = (uint32_t)(i / padded), row = (uint32_t)(i % padded), lane = row % 16;
+    EACH(i, padded * ((x.t + T - 1) / T)) {
+        uint32_t t0 = (uint32_t)(i / padded) * T, row = (uint32_t)(i % padded), lane = row % 16;
         if (row >= w.n)
             continue;
         const uint8_t *g = w.p + row / 16 * w.group;
-        float acc = 0.0f;
+        float acc[T];
+#pragma unroll
+        for (int u = 0; u < T; u++)
+            acc[u] = 0.0f;
         for (uint32_t b = 0; b < nb; b++) {
-            const int *q = (const int *)(x.q + (size_t)t * x.k + b * 32);
             const uint8_t *c = g + w.codes_at + (size_t)b * w.l.code_bytes + lane * 4;
-            int half[2] = {0, 0};
-            if (w.l.code == PACK_U4) {
+            int code[8], sc[2];
+            float d, m;
+            scales(w, g, lane, b, d, m, sc);
+            if (w.l.code == PACK_U4)
+#pragma unroll
                 for (int j = 0; j < 4; j++) {
                     uint32_t v = *(const uint32_t *)(c + 64 * j);
-                    half[j / 2] = __dp4a((int)(v & 0x0f0f0f0fu), q[2 * j], half[j / 2]);
-                    half[j / 2] = __dp4a((int)(v >> 4 & 0x0f0f0f0fu), q[2 * j + 1], half[j / 2]);
+                    code[2 * j] = (int)(v & 0x0f0f0f0fu);
+                    code[2 * j + 1] = (int)(v >> 4 & 0x0f0f0f0fu);
                 }
-                if (w.l.zero)
-                    half[0] -= w.l.zero * (int)x.s[(size_t)t * nb + b];
-            } else {
+            else
+#pragma unroll
                 for (int j = 0; j < 8; j++)
-                    half[j / 4] = __dp4a(*(const int *)(c + 64 * j), q[j], half[j / 4]);
+                    code[j] = *(const int *)(c + 64 * j);
+#pragma unroll
+            for (int u = 0; u < T; u++) {
+                uint32_t t = t0 + u;
+                if (t >= x.t)
+                    continue;
+                const int *q = (const int *)(x.q + (size_t)t * x.k + b * 32);
+                int half[2] = {0, 0};
+#pragma unroll
+                for (int j = 0; j < 8; j++)
+                    half[j / 4] = __dp4a(code[j], q[j], half[j / 4]);
+                if (w.l.code == PACK_U4 && w.l.zero)
+                    half[0] -= w.l.zero * (int)x.s[(size_t)t * nb + b];
+                float dx = x.d[(size_t)t * nb + b];
+                acc[u] = arith_fma((float)(sc[0] * half[0] + sc[1] * half[1]), d * dx, acc[u]);
+                if (w.l.scale == PACK_H2 || w.l.scale == PACK_F2)
+                    acc[u] = arith_fma(x.s[(size_t)t * nb + b], m * dx, acc[u]);
             }
-            float d, m, dx = x.d[(size_t)t * nb + b];
-            int sc[2];
-            scales(w, g, lane, b, d, m, sc);
-            acc = arith_fma((float)(sc[0] * half[0] + sc[1] * half[1]), d * dx, acc);
-            if (w.l.scale == PACK_H2 || w.l.scale == PACK_F2)
-                acc = arith_fma(x.s[(size_t)t * nb + b], m * dx, acc);
         }
-        y[t * ldy + row] = acc;
+#pragma unroll
+        for (int u = 0; u < T; u++)
+            if (t0 + u < x.t)
+                y[(size_t)(t0 + u) * ldy + row] = acc[u];
     }
 }
 
@@ -429,8 +468,13 @@ static enum loam_status cuda_matmul_q8(struct gpu *g, const struct gpu_out *outs
     for (int o = 0; o < n_outs; o++) {
         REACH(outs[o].y);
         REACH(outs[o].w->packed);
-        if (x->t)
-            LAUNCH(k_matmul_q8, blocks_for((size_t)(outs[o].w->n + 15) / 16 * 16 * x->t, 128), 128, outs[o].y, outs[o].ldy, wref_of(outs[o].w), *x);
+        size_t rows = (size_t)(outs[o].w->n + 15) / 16 * 16;
+        if (x->t >= 8)
+            LAUNCH(k_matmul_q8<8>, blocks_for(rows * ((x->t + 7) / 8), 128), 128, outs[o].y, outs[o].ldy, wref_of(outs[o].w), *x);
+        else if (x->t > 1)
+            LAUNCH(k_matmul_q8<4>, blocks_for(rows * ((x->t + 3) / 4), 128), 128, outs[o].y, outs[o].ldy, wref_of(outs[o].w), *x);
+        else if (x->t)
+            LAUNCH(k_matmul_q8<1>, blocks_for(rows, 128), 128, outs[o].y, outs[o].ldy, wref_of(outs[o].w), *x);
     }
     DONE(g);
 }

@@ -97,6 +97,7 @@ struct fast_ops {
     void (*free)(struct fast *f, void *p);
     FAST_OP(put, void *device, const void *host, size_t bytes);
     FAST_OP(get, void *host, const void *device, size_t bytes); /* waits */
+    FAST_OP(copy, void *to, const void *from, size_t bytes);    /* on the device; does not wait */
     enum loam_status (*sync)(struct fast *f, struct err *err) LOAM_MUST_USE;
     enum loam_status (*graph_begin)(struct fast *f, struct err *err) LOAM_MUST_USE;
     FAST_OP(graph_end, void **graph);

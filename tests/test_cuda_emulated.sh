@@ -22,6 +22,11 @@ grep -E 'cuda|equal' "$t/out"
 # The fast mode's kernels, with cuBLASLt replaced by a plain product: errors within their bounds.
 [ ! -x "$builddir/tests/test_fast" ] || LOAM_CUDA_MODULE="$t/loam-cuda.so" LOAM_GPU_CUDA=cuda LOAM_GPU_SMALL=1 "$builddir/tests/test_fast" >"$t/out" 2>&1 || { tail -60 "$t/out"; exit 1; }
 grep -E 'NMSE|within' "$t/out"
+# The whole of a LoRA step made of them: it learns, and its gradient is the loss's slope.
+if [ -e "$builddir/libgpu.a" ]; then
+  ${CC:-cc} -std=gnu11 $flags "$srcdir/contrib/bench/bench_cuda.c" "$builddir/libgpu.a" "$builddir/libbase.a" -lm -lpthread -o "$t/bench_cuda"
+  LOAM_CUDA_MODULE="$t/loam-cuda.so" "$t/bench_cuda" --trains || { echo "FAILED: the fast mode does not train"; exit 1; }
+fi
 
 # What people see when a device is missing, busy, full or lost: through a node whose device is the emulated one.
 loam=$builddir/loam

@@ -18,6 +18,7 @@
 #include <vector>
 
 #define CUDA_EMULATED 1
+#define GEMM_LARGE 2 /* large squares of products too, on the small shapes that are affordable here */
 #define CUDART_VERSION 13000
 #define __global__
 #define __device__
@@ -269,7 +270,7 @@ enum cudaError_t {
     cudaErrorHardwareStackError
 };
 enum { cudaStreamCaptureModeThreadLocal, cudaFuncAttributeMaxDynamicSharedMemorySize };
-enum { cudaMemcpyDefault, cudaMemAttachGlobal, cudaDevAttrManagedMemory, cudaDevAttrPageableMemoryAccess };
+enum { cudaMemcpyDefault, cudaMemcpyDeviceToDevice, cudaMemAttachGlobal, cudaDevAttrManagedMemory, cudaDevAttrPageableMemoryAccess };
 enum { cudaMemoryTypeUnregistered, cudaMemoryTypeManaged };
 struct cudaPointerAttributes {
     int type;
@@ -340,7 +341,10 @@ static cudaError_t cudaFree(void *p) {
 }
 static cudaError_t cudaMemcpy(void *d, const void *s, size_t n, int) { memcpy(d, s, n); return cudaSuccess; }
 static cudaError_t cudaMemset(void *d, int v, size_t n) { memset(d, v, n); return cudaSuccess; }
-static cudaError_t cudaMemcpyAsync(void *d, const void *s, size_t n, int, cudaStream_t) { return cudaMemcpy(d, s, n, 0); }
+static cudaError_t cudaMemcpyAsync(void *d, const void *s, size_t n, int, cudaStream_t) {
+    emu_enqueue([=] { memcpy(d, s, n); });
+    return cudaSuccess;
+}
 template <class K> static cudaError_t cudaFuncSetAttribute(K, int, int bytes) {
     return (size_t)bytes <= sizeof emu_dynamic ? cudaSuccess : cudaErrorInvalidDevice;
 }

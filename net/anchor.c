@@ -39,15 +39,16 @@ static void addr_of(struct addr20 *out, struct u256 v) {
 }
 
 enum loam_status anchor_discover(struct anchor_parts *out, struct chain *l1, const struct addr20 *sc, const struct header *at, struct err *err) {
-    struct hash32 slots[6] = {named("systemconfig.unsafeblocksigner", 0),
+    struct hash32 slots[7] = {named("systemconfig.unsafeblocksigner", 0),
                               named("systemconfig.optimismportal", 1),
                               named("systemconfig.disputegamefactory", 1),
                               named("systemconfig.batchinbox", 1),
                               slot_n(103),
-                              slot_n(104)};
-    struct u256 v[6];
+                              slot_n(104),
+                              named("opstack.gaspayingtoken", 1)};
+    struct u256 v[7];
     memset(out, 0, sizeof *out);
-    enum loam_status s = chain_slots(l1, v, sc, slots, 6, at, err);
+    enum loam_status s = chain_slots(l1, v, sc, slots, 7, at, err);
     if (s)
         return s;
     if (u256_is_zero(v[0]))
@@ -58,6 +59,10 @@ enum loam_status anchor_discover(struct anchor_parts *out, struct chain *l1, con
     addr_of(&out->inbox, v[3]);
     addr_of(&out->batcher, v[4]);
     out->gas_limit = v[5].w[0];
+    addr_of(&out->gas_token, v[6]); /* decimals | token */
+    static const struct addr20 ether = {{0xee, 0xee, 0xee, 0xee, 0xee, 0xee, 0xee, 0xee, 0xee, 0xee, 0xee, 0xee, 0xee, 0xee, 0xee, 0xee, 0xee, 0xee, 0xee, 0xee}};
+    if (addr_eq(&out->gas_token, &ether)) /* how the contracts write "L1's coin" */
+        memset(&out->gas_token, 0, sizeof out->gas_token);
     return LOAM_OK;
 }
 
@@ -252,6 +257,89 @@ static enum loam_status game_number(uint64_t *out, struct chain *l1, const struc
     return s;
 }
 
+enum loam_status anchor_claim(struct hash32 *root, uint64_t *number, struct chain *l1, const struct addr20 *proxy, const struct header *at,
+                              struct err *err) {
+    struct buf b = BUF_INIT(128u << 10);
+    enum loam_status s = chain_code(l1, &b, proxy, at, err);
+    size_t n = b.len, args = !s && n > 2 ? (size_t)b.data[n - 2] << 8 | b.data[n - 1] : 0;
+    if (!s && (args < 2 + 20 + 32 + 32 + 32 || args > n))
+        s = err_set(err, LOAM_EUNSUPPORTED, "the game's code holds no claim in the known form");
+    if (!s) {
+        const uint8_t *p = b.data + n - args;
+        struct u256 v = u256_from_be(p + 84);
+        memcpy(root->b, p + 20, 32);
+        if (u256_fits_u64(v))
+            *number = v.w[0];
+        else
+            s = err_set(err, LOAM_EUNSUPPORTED, "the game's claim is not about one block");
+    }
+    buf_clear(&b);
+    return s;
+}
+
+/* What the registry says of games: those of another type, created too early, or blacklisted, do not count. */
+struct registry {
+    bool there, is_new;
+    uint32_t respected;
+    uint64_t retired;
+    struct anchor_output anchor; /* number 0: none */
+    struct addr20 game;          /* the anchor game, where it is one */
+};
+
+static enum loam_status registry_read(struct registry *out, struct chain *l1, const struct anchor_config *cfg, uint32_t type, const struct header *at,
+                                      struct err *err) {
+    struct hash32 slots[2];
+    struct u256 v[2];
+    uint8_t w[32];
+    memset(out, 0, sizeof *out);
+    if (!cfg->has_registry)
+        return LOAM_OK;
+    out->there = true;
+    /* Old layout: slot 1 maps game types to anchors. New: slot 6 holds the respected type and the retirement time. */
+    chain_slot_map_u64(&slots[0], type, 1);
+    slots[1] = slot_n(6);
+    enum loam_status s = chain_slots(l1, v, &cfg->registry, slots, 2, at, err);
+    if (s)
+        return s;
+    out->is_new = u256_is_zero(v[0]);
+    if (out->is_new) {
+        u256_to_be(w, v[1]);
+        out->respected = be32(w + 28);
+        out->retired = be64(w + 20);
+    }
+    s = anchor_registry(&out->anchor, &out->game, l1, &cfg->registry, type, out->is_new, at, err);
+    return s == LOAM_ENOTFOUND ? LOAM_OK : s;
+}
+
+static enum loam_status game_counts(bool *yes, const struct registry *r, struct chain *l1, const struct anchor_config *cfg, const struct anchor_game *g,
+                                    const struct header *at, struct err *err) {
+    struct hash32 slot;
+    struct u256 v;
+    *yes = true;
+    if (!r->there || !r->is_new)
+        return LOAM_OK;
+    chain_slot_map_addr(&slot, &g->proxy, 5);
+    enum loam_status s = chain_slots(l1, &v, &cfg->registry, &slot, 1, at, err);
+    *yes = !s && u256_is_zero(v) && g->created > r->retired;
+    return s;
+}
+
+/* The registry's anchor against our block of that number: as good as a resolved game. */
+static enum loam_status registry_mark(struct anchor_output *o, struct registry *r, struct chain *l2, struct chain *l1, const struct header *at, struct err *err) {
+    struct header h;
+    enum loam_status s = LOAM_OK;
+    if (!addr_is_zero(&r->game)) {
+        if ((s = anchor_claim(&r->anchor.root, &r->anchor.number, l1, &r->game, at, err)))
+            return s == LOAM_EUNSUPPORTED ? LOAM_OK : s;
+        r->anchor.resolved = true;
+    }
+    if (!r->anchor.number || chain_header(l2, &h, r->anchor.number, NULL))
+        return LOAM_OK;
+    if (!(s = anchor_mark(l2, r->anchor.number, &r->anchor.root, true, err)) && r->anchor.number > o->number)
+        *o = r->anchor;
+    return s;
+}
+
 enum loam_status anchor_round(struct anchor_output *out, struct chain *l2, struct chain *l1, const struct anchor_config *cfg, struct err *err) {
     struct anchor_output o;
     struct anchor_parts parts;
@@ -278,37 +366,53 @@ enum loam_status anchor_round(struct anchor_output *out, struct chain *l2, struc
     }
     if (!has_factory)
         return err_set(err, LOAM_EINVAL, "neither oracle nor dispute game factory is configured or found");
-    uint64_t count, types = cfg->game_types ? cfg->game_types : 3;
-    if ((s = anchor_games(&count, l1, &factory, at, err)))
+    uint64_t count, types = cfg->game_types ? cfg->game_types : 3, disputed = 0;
+    struct registry reg;
+    if ((s = anchor_games(&count, l1, &factory, at, err)) || (s = registry_read(&reg, l1, cfg, types & 1 ? 0 : 1, at, err)))
         return s;
-    bool any = false;
     for (unsigned back = 0; back < (cfg->look_back ? cfg->look_back : 16) && back < count; back++) {
         struct anchor_game listed, proven;
         uint64_t number;
-        struct hash32 root;
+        struct hash32 root, claim;
+        bool counts, told;
         if ((s = anchor_game_at(&listed, l1, &factory, count - 1 - back, at, err)))
             return s;
         if (listed.type > 31 || !(types >> listed.type & 1) || listed.status == 1)
             continue;
-        if ((s = game_number(&number, l1, &listed.proxy, err)))
+        if ((s = game_counts(&counts, &reg, l1, cfg, &listed, at, err)))
+            return s;
+        if (!counts)
+            continue;
+        s = anchor_claim(&claim, &number, l1, &listed.proxy, at, err);
+        told = !s;
+        if (s == LOAM_EUNSUPPORTED) /* another build of the contracts: its number by call, its root by the factory's mapping */
+            s = game_number(&number, l1, &listed.proxy, err);
+        if (s)
             return s;
         if (chain_header(l2, &h, number, NULL))
             continue; /* not a block of ours (yet) */
         if ((s = anchor_output_root(&root, l2, &h, err)))
             return s;
-        s = anchor_game(&proven, l1, &factory, listed.type, &root, number, at, err);
-        if (s == LOAM_ENOTFOUND || (!s && !addr_eq(&proven.proxy, &listed.proxy)))
-            return err_set(err, LOAM_EANCHOR, "block %llu: the game on L1 claims another output root than ours", (unsigned long long)number);
-        if (s || (s = anchor_mark(l2, number, &root, proven.status == 2, err)))
-            return s;
-        if (!any) {
-            o = (struct anchor_output){root, number, proven.created, proven.status == 2};
-            any = true;
+        bool resolved = listed.status == 2 && (!cfg->final_s || at->timestamp >= listed.resolved_at + cfg->final_s);
+        s = told && !hash_eq(&claim, &root) ? LOAM_ENOTFOUND : anchor_game(&proven, l1, &factory, listed.type, &root, number, at, err);
+        if (s == LOAM_ENOTFOUND || (!s && !addr_eq(&proven.proxy, &listed.proxy))) {
+            if (resolved)
+                return err_set(err, LOAM_EANCHOR, "block %llu: the game that L1 resolved claims another output root than ours", (unsigned long long)number);
+            disputed = number;
+            continue;
         }
-        if (proven.status == 2)
+        if (s || (s = anchor_mark(l2, number, &root, resolved, err)))
+            return s;
+        if (!o.number)
+            o = (struct anchor_output){root, number, proven.created, resolved};
+        if (resolved)
             break; /* older ones add nothing */
     }
-    if (!any)
+    if (reg.there && (s = registry_mark(&o, &reg, l2, l1, at, err)))
+        return s;
+    if (!o.number && disputed)
+        return err_set(err, LOAM_EANCHOR, "block %llu: the game on L1 claims another output root than ours", (unsigned long long)disputed);
+    if (!o.number)
         return err_set(err, LOAM_ENOTFOUND, "no proposal on L1 concerns a block we hold");
     if (out)
         *out = o;
@@ -396,8 +500,11 @@ struct anchor_service {
     struct rpc *rpc;
     struct chain_store store;
     struct anchor_config cfg;
-    uint64_t period_us;
-    bool take_signer;
+    struct chain_events ev;
+    bool has_portal, origins;
+    struct addr20 portal;
+    uint64_t period_us, origin_next; /* L2 block whose origin is looked at next; 0: the head of the first round */
+    bool take_signer, begun;
     uv_thread_t thread;
     uv_mutex_t lock; /* stop, state */
     uv_cond_t cond;
@@ -405,17 +512,94 @@ struct anchor_service {
     struct anchor_state st;
 };
 
+/* The blocks before the first agreed one, each the parent of the next: L2 origins lie there. */
+static enum loam_status look_back(struct anchor_service *s, struct err *err) {
+    struct header *h, tip;
+    enum loam_status st = s->store.tip(s->store.ctx, &tip, err);
+    uint64_t n = tip.number < ANCHOR_L1_BACK ? tip.number : ANCHOR_L1_BACK;
+    if (st)
+        return st;
+    if (!(h = mem_array(n + 1, sizeof *h)))
+        return err_set(err, LOAM_ENOMEM, "L1");
+    h[n] = tip;
+    for (uint64_t i = n; i-- && !st;)
+        if (!(st = chain_fetch_header(s->l1, &h[i], tip.number - (n - i), RPC_ANY, NULL, err)))
+            st = header_follows(&h[i + 1], &h[i], &s->l1->cfg.rules, err);
+    if (!st)
+        st = s->store.apply(s->store.ctx, h[0].number, h, n + 1, err);
+    mem_free(h);
+    return st;
+}
+
+static enum loam_status check_origins(struct anchor_service *s, struct err *err) {
+    struct chain_head head;
+    enum loam_status st = chain_head(s->l2, &head, err);
+    uint64_t skipped = 0, done = 0;
+    if (st)
+        return st;
+    if (!s->origin_next || s->origin_next > head.h.number + 1)
+        s->origin_next = head.h.number;
+    if (head.h.number - s->origin_next + 1 > ANCHOR_ORIGINS_ROUND && head.h.number >= s->origin_next) {
+        skipped = head.h.number - s->origin_next + 1 - ANCHOR_ORIGINS_ROUND;
+        s->origin_next += skipped;
+    }
+    for (; s->origin_next <= head.h.number && !st; s->origin_next++) {
+        struct l1_attributes a;
+        struct header h;
+        if ((st = chain_header(s->l2, &h, s->origin_next, err)))
+            break;
+        if (!h.number)
+            continue; /* genesis has no deposit */
+        st = anchor_origin(&a, s->l2, &h, s->l1, err);
+        if (st == LOAM_ENOTFOUND && a.number) { /* its L1 block is newer than our L1 head, or older than what is held */
+            struct header tip;
+            if (s->store.tip(s->store.ctx, &tip, NULL) || a.number > tip.number)
+                return LOAM_OK; /* the next round has it */
+            skipped++;
+            st = LOAM_OK;
+        } else if (!st) {
+            done = h.number;
+            uv_mutex_lock(&s->lock);
+            s->st.origins++;
+            uv_mutex_unlock(&s->lock);
+        }
+        if (s->l1->stop || st)
+            break;
+    }
+    uv_mutex_lock(&s->lock);
+    s->st.origins_skipped += skipped;
+    if (done)
+        s->st.origin_to = done;
+    uv_mutex_unlock(&s->lock);
+    if (st == LOAM_EORIGIN) {
+        s->origin_next++; /* told once */
+        if (s->ev.fault)
+            s->ev.fault(s->ev.arg, st, err);
+    }
+    return st;
+}
+
 static enum loam_status one_round(struct anchor_service *s, struct anchor_output *o, struct err *err) {
-    enum loam_status st = chain_sync(s->l1, err);
+    enum loam_status st = chain_sync(s->l1, err), other;
     if (st && st != LOAM_ESTALE)
         return st;
+    if (!s->begun) {
+        if ((st = look_back(s, err)))
+            return st;
+        s->begun = true;
+    }
     if (s->take_signer && s->cfg.has_system_config) {
         struct anchor_parts p;
         if ((st = anchor_discover(&p, s->l1, &s->cfg.system_config, NULL, err)))
             return st;
         chain_signer_set(s->l2, &p.signer);
     }
-    return anchor_round(o, s->l2, s->l1, &s->cfg, err);
+    other = s->origins ? check_origins(s, err) : LOAM_OK;
+    if (!s->cfg.has_system_config && !s->cfg.has_oracle && !s->cfg.has_factory)
+        return other;
+    struct err e;
+    st = anchor_round(o, s->l2, s->l1, &s->cfg, other ? &e : err);
+    return other ? other : st;
 }
 
 static void anchor_run(void *arg) {
@@ -429,6 +613,8 @@ static void anchor_run(void *arg) {
         err_clear(&e);
         uv_mutex_unlock(&s->lock);
         enum loam_status st = one_round(s, &o, &e);
+        if (st == LOAM_EANCHOR && s->ev.fault)
+            s->ev.fault(s->ev.arg, st, &e);
         bool head = !chain_head(s->l1, &h, NULL);
         uv_mutex_lock(&s->lock);
         s->st.rounds++;
@@ -438,7 +624,7 @@ static void anchor_run(void *arg) {
             s->st.agree_k = h.agree_k;
             s->st.agree_n = h.agree_n;
         }
-        if (!st)
+        if (o.number)
             s->st.last = o;
         text_clean_cut(s->st.error, sizeof s->st.error, st ? e.text : "", st ? strlen(e.text) : 0);
         uint64_t until = clock_mono_us() + s->period_us;
@@ -453,7 +639,8 @@ static enum loam_status opt_addr(struct addr20 *out, bool *has, const json_t *o,
     return *has ? hj_fixed(out->b, 20, o, key, err) : LOAM_OK;
 }
 
-enum loam_status anchor_service_new(struct anchor_service **out, struct http *http, struct chain *l2, const json_t *o, struct err *err) {
+enum loam_status anchor_service_new(struct anchor_service **out, struct http *http, struct chain *l2, const json_t *o, const struct chain_events *ev,
+                                    struct err *err) {
     const char *urls[RPC_ENDPOINTS_MAX + 1] = {NULL};
     size_t n = 0, i;
     json_t *v;
@@ -463,6 +650,8 @@ enum loam_status anchor_service_new(struct anchor_service **out, struct http *ht
     if (uv_mutex_init(&s->lock) || uv_cond_init(&s->cond))
         loam_abort(__FILE__, __LINE__, "mutex");
     s->l2 = l2;
+    if (ev)
+        s->ev = *ev;
     json_array_foreach(json_object_get(o, "urls"), i, v) {
         if (json_is_string(v) && n < RPC_ENDPOINTS_MAX)
             urls[n++] = json_string_value(v);
@@ -472,6 +661,7 @@ enum loam_status anchor_service_new(struct anchor_service **out, struct http *ht
     s->period_us = 1000000ull * (period > 0 && period < 86400 ? (uint64_t)period : PERIOD_S);
     s->cfg.final_s = final_s > 0 ? (uint64_t)final_s : 0;
     s->take_signer = json_is_true(json_object_get(o, "signer"));
+    s->origins = !json_is_false(json_object_get(o, "origins"));
     struct chain_config cc = {.chain_id = id > 0 ? (uint64_t)id : 1,
                               .rules = {.l1 = true},
                               .from_head = true,
@@ -479,10 +669,12 @@ enum loam_status anchor_service_new(struct anchor_service **out, struct http *ht
     enum loam_status st;
     if (!(st = opt_addr(&s->cfg.system_config, &s->cfg.has_system_config, o, "system_config", err)) &&
         !(st = opt_addr(&s->cfg.oracle, &s->cfg.has_oracle, o, "oracle", err)) &&
-        !(st = opt_addr(&s->cfg.factory, &s->cfg.has_factory, o, "factory", err)) && !(st = chain_store_memory(&s->store, err)) &&
-        !(st = rpc_new(&s->rpc, http, &(struct rpc_config){.urls = urls}, err)) && !(st = chain_new(&s->l1, &cc, s->rpc, &s->store, NULL, err))) {
-        if (!s->cfg.has_system_config && !s->cfg.has_oracle && !s->cfg.has_factory)
-            st = err_set(err, LOAM_EPARSE, "needs system_config, oracle or factory");
+        !(st = opt_addr(&s->cfg.factory, &s->cfg.has_factory, o, "factory", err)) &&
+        !(st = opt_addr(&s->cfg.registry, &s->cfg.has_registry, o, "registry", err)) && !(st = opt_addr(&s->portal, &s->has_portal, o, "portal", err)) &&
+        !(st = chain_store_memory_most(&s->store, ANCHOR_L1_KEPT, err)) && !(st = rpc_new(&s->rpc, http, &(struct rpc_config){.urls = urls}, err)) &&
+        !(st = chain_new(&s->l1, &cc, s->rpc, &s->store, &s->ev, err))) {
+        if (!s->cfg.has_system_config && !s->cfg.has_oracle && !s->cfg.has_factory && !s->has_portal)
+            st = err_set(err, LOAM_EPARSE, "needs system_config, oracle, factory or portal");
         else if (uv_thread_create(&s->thread, anchor_run, s))
             st = err_set(err, LOAM_ENOMEM, "thread");
         else
@@ -496,17 +688,22 @@ enum loam_status anchor_service_new(struct anchor_service **out, struct http *ht
     return LOAM_OK;
 }
 
+void anchor_service_stop(struct anchor_service *s) {
+    if (!s || !s->running)
+        return;
+    uv_mutex_lock(&s->lock);
+    s->stop = true;
+    uv_cond_broadcast(&s->cond);
+    uv_mutex_unlock(&s->lock);
+    atomic_store(&s->l1->stop, true); /* ends a wait for the network */
+    uv_thread_join(&s->thread);
+    s->running = false;
+}
+
 void anchor_service_free(struct anchor_service *s) {
     if (!s)
         return;
-    if (s->running) {
-        uv_mutex_lock(&s->lock);
-        s->stop = true;
-        uv_cond_broadcast(&s->cond);
-        uv_mutex_unlock(&s->lock);
-        atomic_store(&s->l1->stop, true); /* ends a wait for the network */
-        uv_thread_join(&s->thread);
-    }
+    anchor_service_stop(s);
     chain_free(s->l1);
     rpc_free(s->rpc);
     chain_store_memory_free(&s->store);
@@ -519,4 +716,19 @@ void anchor_service_state(struct anchor_state *out, struct anchor_service *s) {
     uv_mutex_lock(&s->lock);
     *out = s->st;
     uv_mutex_unlock(&s->lock);
+}
+
+struct chain *anchor_service_l1(struct anchor_service *s) {
+    return s->l1;
+}
+
+enum loam_status anchor_service_parts(struct anchor_parts *out, struct anchor_service *s, struct err *err) {
+    memset(out, 0, sizeof *out);
+    enum loam_status st = s->cfg.has_system_config ? anchor_discover(out, s->l1, &s->cfg.system_config, NULL, err)
+                                                   : s->has_portal ? LOAM_OK : LOAM_ENOTFOUND;
+    if (!st && s->has_portal)
+        out->portal = s->portal;
+    if (st == LOAM_ENOTFOUND || (!st && addr_is_zero(&out->portal)))
+        st = err_set(err, LOAM_ENOTFOUND, "the portal on L1 is not known: l1.system_config or l1.portal in the chain's file");
+    return st;
 }

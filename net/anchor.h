@@ -9,6 +9,7 @@
 
 struct anchor_parts {
     struct addr20 signer, portal, factory, inbox, batcher;
+    struct addr20 gas_token; /* the ERC-20 that pays for gas on the L2 (contracts of October 2024); zero: L1's own coin, or not told */
     uint64_t gas_limit;
 };
 /* From the SystemConfig proxy's address alone. Parts that this deployment lacks are zero. */
@@ -44,18 +45,24 @@ enum loam_status anchor_registry(struct anchor_output *out, struct addr20 *game,
 
 /* The output root of one of our L2 headers: from the header alone from Isthmus on, else with a proof of the message passer. */
 enum loam_status anchor_output_root(struct hash32 *out, struct chain *l2, const struct header *h, struct err *err) LOAM_MUST_USE;
+/* What a game claims, read from its proven code (its immutable arguments stand behind the clone's: creator 20, root 32, L1 head 32,
+ * L2 block number 32, then their length). LOAM_EUNSUPPORTED: no such form. */
+enum loam_status anchor_claim(struct hash32 *root, uint64_t *l2_number, struct chain *l1, const struct addr20 *proxy, const struct header *at,
+                              struct err *err) LOAM_MUST_USE;
 /* L2 block `number` of ours against a root that stands on L1: marks it anchored. LOAM_EANCHOR where they differ. */
 enum loam_status anchor_mark(struct chain *l2, uint64_t number, const struct hash32 *root, bool resolved, struct err *err) LOAM_MUST_USE;
 
 struct anchor_config {
-    bool has_system_config, has_oracle, has_factory;
-    struct addr20 system_config, oracle, factory;
-    uint64_t final_s;     /* of the oracle */
+    bool has_system_config, has_oracle, has_factory, has_registry;
+    struct addr20 system_config, oracle, factory, registry;
+    uint64_t final_s;     /* of the oracle; of games: after they were resolved */
     uint32_t game_types;  /* bit mask of the types accepted: 1 << 0 cannon, 1 << 1 permissioned; 0: both */
     unsigned look_back;   /* games looked at, newest first; 0: 16 */
 };
 /* One round: the newest output or game whose L2 block we have. Fills anything known into out (may be NULL). LOAM_ENOTFOUND: nothing
- * on L1 that concerns our blocks yet. */
+ * on L1 that concerns our blocks yet. Anybody may propose: a game in progress that claims another root than ours is LOAM_EANCHOR only
+ * if no other one agrees with us; one that was resolved for its claim always is. Games that the registry has retired or blacklisted
+ * do not count; its anchor does. */
 enum loam_status anchor_round(struct anchor_output *out, struct chain *l2, struct chain *l1, const struct anchor_config *cfg, struct err *err) LOAM_MUST_USE;
 
 /* The L1 origin that an L2 block names (first deposit) must be L1's block of that number. LOAM_EORIGIN; LOAM_ENOTFOUND: L1 header
@@ -70,16 +77,29 @@ enum loam_status anchor_l1_block(struct l1_attributes *out, struct chain *l2, en
 enum loam_status anchor_data_fee(struct u256 *out, struct chain *l2, const void *raw, size_t n, uint64_t gas, struct err *err) LOAM_MUST_USE;
 
 /* A service: follows L1 by its own RPCs and anchors the L2 every period. From the "l1" object of chains/ID.json:
- *   {urls: [RPC…], chain_id (1), agree (1), system_config | oracle | factory: address, final_s, period_s (60),
- *    signer (false): take the sequencer's key from the SystemConfig as well}
- * It has a thread of its own; L1 headers are kept in memory only, from the first agreed one on. */
+ *   {urls: [RPC…], chain_id (1), agree (1), system_config | oracle | factory: address, registry: address, final_s, period_s (60),
+ *    signer (false): take the sequencer's key from the SystemConfig as well, origins (true): check the L1 origin of every block,
+ *    portal: address, where no system_config tells it}
+ * It has a thread of its own; L1 headers are kept in memory only: ANCHOR_L1_BACK before the first agreed one, and at least
+ * ANCHOR_L1_KEPT while it runs. ev (may be NULL, copied): faults met, and L1's own reorganisations. */
+#define ANCHOR_L1_BACK 64
+#define ANCHOR_L1_KEPT 1024
+#define ANCHOR_ORIGINS_ROUND 64 /* blocks whose origin is checked in one round; a longer backlog is skipped and counted */
 struct anchor_service;
-enum loam_status anchor_service_new(struct anchor_service **out, struct http *http, struct chain *l2, const json_t *l1, struct err *err) LOAM_MUST_USE;
-void anchor_service_free(struct anchor_service *s); /* stops and joins; not on the loop's thread; before chain_free of the l2 */
+enum loam_status anchor_service_new(struct anchor_service **out, struct http *http, struct chain *l2, const json_t *l1, const struct chain_events *ev,
+                                    struct err *err) LOAM_MUST_USE;
+/* L1's light client, for sending there; lives as long as the service. */
+struct chain *anchor_service_l1(struct anchor_service *s);
+/* The portal that deposits go to, and the SystemConfig's other parts, at L1's head. LOAM_ENOTFOUND: neither is configured. */
+enum loam_status anchor_service_parts(struct anchor_parts *out, struct anchor_service *s, struct err *err) LOAM_MUST_USE;
+/* Ends its thread, and every wait for L1 (LOAM_ECANCEL); the service can still be asked. Not on the loop's thread. */
+void anchor_service_stop(struct anchor_service *s);
+void anchor_service_free(struct anchor_service *s); /* stops first; not on the loop's thread; before chain_free of the l2 */
 struct anchor_state {
     uint64_t l1_head, rounds;
     unsigned agree_k, agree_n;
     struct anchor_output last; /* number 0: none yet */
+    uint64_t origin_to, origins, origins_skipped; /* L2 blocks: the newest whose L1 origin was checked, how many were, how many not */
     enum loam_status status;   /* of the last round */
     char error[160];
 };

@@ -29,6 +29,7 @@ bool chain_is_lie(enum loam_status s) {
     case LOAM_ECUT:
     case LOAM_ERPC:
     case LOAM_EREVERT:
+    case LOAM_EUNAVAILABLE:
     case LOAM_ENOTFOUND:
     case LOAM_EREORG:
     case LOAM_EIO:
@@ -99,6 +100,10 @@ enum loam_status chain_new(struct chain **out, const struct chain_config *cfg, s
     c->codes = mem_zarray(cfg->code_count + 1, sizeof *c->codes);
     if (!s && !c->codes)
         s = err_set(err, LOAM_ENOMEM, "light client");
+    for (size_t i = 0; i < CHAIN_FEEDS_MAX; i++) {
+        c->feed[i].c = c;
+        c->feed[i].h.score = 100;
+    }
     c->cfg.codes = c->codes;
     c->cfg.code_count = 0;
     for (size_t i = 0; i < cfg->code_count && !s; i++) {
@@ -277,6 +282,9 @@ static void publish(struct chain *c, const struct header *h, unsigned votes, uns
     d->following = h->number >= target;
     d->target = target;
     d->anchored = c->proposed_to > c->resolved_to ? c->proposed_to : c->resolved_to;
+    d->signed_to = c->signed_to;
+    d->proposed = c->proposed_to;
+    d->resolved = c->resolved_to;
     fill_known(c, h->number, &d->how, &d->link_to);
     c->has_head = true;
     copy = *d;
@@ -564,12 +572,6 @@ static void follow(void *arg) {
         struct err e;
         uv_mutex_unlock(&c->lock);
         enum loam_status s = chain_sync(c, &e);
-        if (c->cfg.feed) {
-            struct err fe;
-            enum loam_status f = chain_feed_poll(c, &fe);
-            if (f && f != LOAM_ECANCEL && c->ev.fault)
-                c->ev.fault(c->ev.arg, f, &fe);
-        }
         if (s && s != LOAM_ECANCEL && c->ev.fault)
             c->ev.fault(c->ev.arg, s, &e);
         wait = s && s != LOAM_ESTALE ? (2 * wait < SYNC_RETRY_MAX_MS ? 2 * wait : SYNC_RETRY_MAX_MS) : c->cfg.poll_ms;
@@ -590,7 +592,10 @@ enum loam_status chain_start(struct chain *c, struct err *err) {
     if (rc)
         return err_set(err, LOAM_ENOMEM, "light client's thread: %s", uv_strerror(rc));
     c->running = true;
-    return LOAM_OK;
+    enum loam_status s = chain_feeds_start(c, err);
+    if (s)
+        chain_stop(c);
+    return s;
 }
 
 void chain_poke(struct chain *c) {
@@ -608,6 +613,7 @@ void chain_stop(struct chain *c) {
     uv_cond_broadcast(&c->cond);
     uv_mutex_unlock(&c->lock);
     uv_thread_join(&c->thread);
+    chain_feeds_join(c);
     c->running = false;
 }
 

@@ -20,6 +20,7 @@
 
 #define CHAIN_FETCH_BATCH 32       /* headers asked for at once while catching up */
 #define CHAIN_SIGNERS_MAX 4
+#define CHAIN_FEEDS_MAX 4
 #define CHAIN_EVIDENCE_MAX 64 /* equivocations kept */
 #define CHAIN_REORG_MAX (1u << 20) /* blocks walked back before giving up */
 
@@ -53,6 +54,8 @@ struct chain_store {
     enum loam_status (*get)(void *ctx, struct buf *out, const char *key, struct err *err);
 };
 enum loam_status chain_store_memory(struct chain_store *out, struct err *err) LOAM_MUST_USE;
+/* Keeps the newest headers only: at least `most`, at most twice as many. */
+enum loam_status chain_store_memory_most(struct chain_store *out, size_t most, struct err *err) LOAM_MUST_USE;
 void chain_store_memory_free(struct chain_store *s);
 
 /* A deployed contract whose code must have this hash. */
@@ -77,11 +80,15 @@ struct chain_config {
     uint64_t stale_s;         /* a head older than this is stale (0: never; a development chain stands still) */
     const struct chain_code *codes;
     size_t code_count;
-    /* The sequencer's keys whose signature is taken: the current one and, through a rotation, the last. Feed: base URL of an
-     * HTTP bridge in Helios' form (GET feed/latest), asked each round; NULL: none. Borrowed until chain_free. */
+    /* The sequencer's keys whose signature is taken: the current one and, through a rotation, the last. Feeds: base URLs of HTTP
+     * bridges (GET feed/latest), each asked every round on a thread of its own: Helios' JSON form, or, as
+     * application/octet-stream, the gossip message itself (snappy). Borrowed until chain_free. */
     struct addr20 signers[CHAIN_SIGNERS_MAX];
     size_t signer_count;
-    const char *feed;
+    const char *feeds[CHAIN_FEEDS_MAX];
+    size_t feed_count;
+    /* Asked for proofs of older blocks where the RPCs keep none: archives. Borrowed until chain_free; NULL: none. */
+    struct rpc *archive;
 };
 
 struct chain_head {
@@ -95,6 +102,7 @@ struct chain_head {
     uint64_t target;    /* the number the RPCs name */
     uint64_t reorgs;    /* since the start */
     uint64_t anchored;  /* highest number anchored on L1, 0 if none */
+    uint64_t signed_to, proposed, resolved; /* highest number with each word, 0 if none */
 };
 struct chain_reorg {
     uint64_t common;      /* highest block on both */
@@ -110,6 +118,9 @@ struct chain_events {
     enum loam_status (*reorg)(void *arg, const struct chain_reorg *r, struct err *err);
     void (*fault)(void *arg, enum loam_status s, const struct err *e); /* a lie or failure met while following */
 };
+
+/* s is a lie (not a network fault or an honest "no"): costs score. */
+bool chain_is_lie(enum loam_status s);
 
 struct chain;
 /* rpc and what store and cfg point to must outlive it; cfg itself is copied, codes too. */
@@ -137,7 +148,8 @@ uint64_t chain_network(const struct chain *c); /* chain id */
 struct rpc *chain_endpoints(struct chain *c);
 
 /* Verified reads, pinned to the header given (`at`; NULL: the verified head). Endpoints that lie are blamed and the next
- * is asked; the last error comes back when none answers truly. */
+ * is asked; the last error comes back when none answers truly. LOAM_EUNAVAILABLE: an older block whose state neither the RPCs nor
+ * the archive (if one is configured) prove. */
 enum loam_status chain_account(struct chain *c, struct account *out, const struct addr20 *addr, const struct header *at,
                                struct err *err) LOAM_MUST_USE;
 /* values[i] of slots[i], n <= 256. */
@@ -161,8 +173,10 @@ enum loam_status chain_history_header(struct chain *c, struct header *out, uint6
  * that is not in the chain. LOAM_EEQUIVOCATION: another block of that height was signed before; both are kept as evidence and the
  * first stays. LOAM_EDISAGREE: the RPCs have another block there. */
 enum loam_status chain_signed(struct chain *c, const struct payload_message *m, unsigned version, struct err *err) LOAM_MUST_USE;
-/* Asks the configured feed once. */
+/* Asks each configured feed once, whatever its health: LOAM_OK if any gave a good message, else the last error. */
 enum loam_status chain_feed_poll(struct chain *c, struct err *err) LOAM_MUST_USE;
+/* Health of feed i, as rpc_health has it for RPCs: what it says wrongly costs its score, and it rests. False: there is none. */
+bool chain_feed_health(struct rpc_health *out, struct chain *c, size_t i);
 /* A new key of the sequencer (proven on L1): taken from now on; the one before stays good, through the rotation. */
 void chain_signer_set(struct chain *c, const struct addr20 *signer);
 /* How many equivocations are kept; evidence i appended to out: twice (signature 65, u32le length, signed bytes). */
@@ -230,7 +244,7 @@ enum loam_status chain_send(struct chain *c, struct hash32 *hash, const void *ra
  *   elasticity, denominator, denominator_canyon, agree, poll_ms, stale_s (integers),
  *   forks {canyon, ecotone, fjord, granite, holocene, isthmus, jovian: seconds or null; absent object: schedule unknown},
  *   contracts {name: {address, code_hash}} (those with a code_hash are checked),
- *   signers [address…] and feed (URL): signed heads.
+ *   signers [address…] and feed (URL or [URL…]): signed heads.
  * chain_config_clear frees. */
 enum loam_status chain_config_from_json(struct chain_config *out, const json_t *o, struct err *err) LOAM_MUST_USE;
 void chain_config_clear(struct chain_config *cfg);

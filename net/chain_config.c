@@ -74,12 +74,23 @@ enum loam_status chain_config_from_json(struct chain_config *c, const json_t *o,
             return err_prefix(err, s, "chain config");
         c->signer_count = i + 1;
     }
-    const char *feed = json_string_value(json_object_get(o, "feed"));
-    struct url u;
-    if (feed && (s = url_parse(&u, feed, err)))
-        return err_prefix(err, s, "chain config: feed");
-    if (feed && !(c->feed = mem_strdup(feed)))
-        return err_set(err, LOAM_ENOMEM, "chain config");
+    const json_t *fd = json_object_get(o, "feed");
+    for (size_t i = 0; i < (json_is_array(fd) ? json_array_size(fd) : json_is_string(fd)); i++) {
+        const char *feed = json_string_value(json_is_array(fd) ? json_array_get(fd, i) : fd);
+        struct url u;
+        if (!feed || i == CHAIN_FEEDS_MAX)
+            s = err_set(err, LOAM_EPARSE, "chain config: feed is an address, or a list of at most %d", CHAIN_FEEDS_MAX);
+        else if ((s = url_parse(&u, feed, err)))
+            s = err_prefix(err, s, "chain config: feed");
+        else if (!(c->feeds[i] = mem_strdup(feed)))
+            s = err_set(err, LOAM_ENOMEM, "chain config");
+        else
+            c->feed_count = i + 1;
+        if (s) {
+            chain_config_clear(c);
+            return s;
+        }
+    }
     const json_t *list = json_object_get(o, "contracts"), *k;
     const char *name;
     struct chain_code *codes = mem_zarray(json_object_size(list) + 1, sizeof *codes);
@@ -120,12 +131,15 @@ void chain_config_clear(struct chain_config *c) {
         void *out;
     } u = {.in = c->codes};
     mem_free(u.out);
-    union {
-        const char *in;
-        void *out;
-    } f = {.in = c->feed};
-    mem_free(f.out);
-    c->feed = NULL;
+    for (size_t i = 0; i < c->feed_count; i++) {
+        union {
+            const char *in;
+            void *out;
+        } f = {.in = c->feeds[i]};
+        mem_free(f.out);
+        c->feeds[i] = NULL;
+    }
+    c->feed_count = 0;
     c->codes = NULL;
     c->code_count = 0;
 }

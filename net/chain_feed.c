@@ -2,7 +2,9 @@
 #include "net/chain_int.h"
 
 #include "base/clock.h"
+#include "base/entropy.h"
 #include "base/mem.h"
+#include "base/text.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -123,31 +125,158 @@ enum loam_status chain_signed(struct chain *c, const struct payload_message *m, 
     return s;
 }
 
-enum loam_status chain_feed_poll(struct chain *c, struct err *err) {
+
+/* ---- feeds ---- */
+
+#define FEED_TIMEOUT_MS 10000
+#define FEED_REST_MAX_MS 60000
+
+/* V1 and V2 carry no root in front, so their form cannot be told from the bytes alone: by the fork schedule. 0: V3 or V4. */
+static unsigned version_now(const struct chain *c) {
+    const struct fork_times *f = &c->cfg.rules.forks;
+    uint64_t now = clock_unix_ms() / 1000;
+    if (f->canyon == FORK_UNKNOWN || now >= f->ecotone)
+        return 0;
+    return now >= f->canyon ? 2 : 1;
+}
+
+static enum loam_status ask_feed(struct chain *c, size_t i, uint64_t *bytes, uint64_t *wall_us, struct err *err) {
     struct http_response r;
     struct payload_message m;
-    if (!c->cfg.feed)
-        return err_set(err, LOAM_ENOTFOUND, "this chain has no feed");
-    char *url = mem_printf("%s/latest", c->cfg.feed);
+    char *url = mem_printf("%s/latest", c->cfg.feeds[i]);
     if (!url)
         return err_set(err, LOAM_ENOMEM, "feed");
-    struct http_request q = {.url = url, .timeout_ms = 10000, .max_body = 3 * PAYLOAD_MAX, .cancel = &c->cancel};
+    struct http_request q = {.url = url, .timeout_ms = FEED_TIMEOUT_MS, .max_body = 3 * PAYLOAD_MAX, .cancel = &c->cancel};
     enum loam_status s = http_fetch_wait(rpc_http(c->rpc), &r, &q, err);
     mem_free(url);
+    *bytes = r.body.len;
+    *wall_us = r.wall_us;
     if (!s)
         s = http_check(&r, err);
     if (!s && !r.body.len)
         s = err_set(err, LOAM_EEMPTY, "feed: an empty answer");
-    json_t *o = s ? NULL : json_loadb((const char *)r.body.data, r.body.len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, NULL);
-    http_response_clear(&r);
-    if (!s && !o)
-        s = err_set(err, LOAM_EJSON, "feed: not JSON");
-    if (!s) {
-        s = payload_from_helios(&m, o, err);
-        if (!s)
-            s = chain_signed(c, &m, 0, err);
-        payload_message_clear(&m);
+    if (!s && !strncmp(r.content_type, "application/octet-stream", 24)) {
+        s = payload_from_snappy(&m, r.body.data, r.body.len, err);
+    } else if (!s) {
+        json_t *o = json_loadb((const char *)r.body.data, r.body.len, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, NULL);
+        if (!o)
+            s = err_set(err, LOAM_EJSON, "feed: not JSON");
+        else
+            s = payload_from_helios(&m, o, err);
+        json_decref(o);
+        if (s == LOAM_EJSON && !o) {
+            http_response_clear(&r);
+            return s;
+        }
+    } else {
+        http_response_clear(&r);
+        return s;
     }
-    json_decref(o);
+    http_response_clear(&r);
+    if (!s)
+        s = chain_signed(c, &m, version_now(c), err);
+    payload_message_clear(&m);
     return s;
+}
+
+/* What it said costs or earns it: as with RPCs. An equivocation is the sequencer's, and a disagreement may be the RPCs'. */
+static enum loam_status feed_once(struct chain *c, size_t i, struct err *err) {
+    struct feed *f = &c->feed[i];
+    uint64_t bytes = 0, wall = 0;
+    struct err e;
+    err_clear(&e);
+    enum loam_status s = ask_feed(c, i, &bytes, &wall, &e);
+    bool lie = chain_is_lie(s) && s != LOAM_EEQUIVOCATION && s != LOAM_EDISAGREE && s != LOAM_ENULL;
+    uv_mutex_lock(&c->lock);
+    f->h.calls++;
+    f->h.bytes_in += bytes;
+    if (!s) {
+        f->run = 0;
+        f->rest_until_us = 0;
+        f->h.score += f->h.score < 100;
+        f->h.latency_us = f->h.latency_us ? (7 * f->h.latency_us + wall) / 8 : wall;
+    } else if (s != LOAM_ECANCEL && s != LOAM_EEQUIVOCATION && s != LOAM_EDISAGREE) {
+        uint64_t ms = 500;
+        uint8_t j = 128;
+        if (lie)
+            f->h.lies++;
+        else
+            f->h.faults++;
+        f->h.score = lie ? f->h.score / 2 : f->h.score > 10 ? f->h.score - 10 : f->h.score / 2;
+        text_clean_cut(f->h.last_error, sizeof f->h.last_error, e.text, strlen(e.text));
+        for (unsigned k = 0; k < f->run && ms < FEED_REST_MAX_MS; k++)
+            ms *= 2;
+        f->run++;
+        if (entropy_fill(&j, 1, NULL))
+            j = 128;
+        ms = ms < FEED_REST_MAX_MS ? ms : FEED_REST_MAX_MS;
+        f->rest_until_us = clock_mono_us() + 1000 * (ms / 2 + ms * j / 256);
+    }
+    uv_mutex_unlock(&c->lock);
+    if (s && err)
+        *err = e;
+    return s;
+}
+
+enum loam_status chain_feed_poll(struct chain *c, struct err *err) {
+    enum loam_status s = err_set(err, LOAM_ENOTFOUND, "this chain has no feed"), good = LOAM_ENOTFOUND;
+    struct err e;
+    for (size_t i = 0; i < c->cfg.feed_count; i++) {
+        s = feed_once(c, i, &e);
+        if (!s)
+            good = LOAM_OK;
+        else if (err)
+            *err = e;
+    }
+    return good ? s : LOAM_OK;
+}
+
+bool chain_feed_health(struct rpc_health *out, struct chain *c, size_t i) {
+    struct url u;
+    if (i >= c->cfg.feed_count)
+        return false;
+    uint64_t now = clock_mono_us();
+    uv_mutex_lock(&c->lock);
+    *out = c->feed[i].h;
+    out->rest_ms = c->feed[i].rest_until_us > now ? (c->feed[i].rest_until_us - now) / 1000 : 0;
+    uv_mutex_unlock(&c->lock);
+    if (!url_parse(&u, c->cfg.feeds[i], NULL))
+        snprintf(out->url, sizeof out->url, "%s://%.200s:%u", u.tls ? "https" : "http", u.host, u.port);
+    return true;
+}
+
+static void feed_run(void *arg) {
+    struct feed *f = arg;
+    struct chain *c = f->c;
+    size_t i = (size_t)(f - c->feed);
+    while (!atomic_load(&c->stop)) {
+        struct err e;
+        enum loam_status s = feed_once(c, i, &e);
+        if (s && s != LOAM_ECANCEL && c->ev.fault)
+            c->ev.fault(c->ev.arg, s, &e);
+        uint64_t until = clock_mono_us() + 1000 * c->cfg.poll_ms;
+        uv_mutex_lock(&c->lock);
+        if (f->rest_until_us > until)
+            until = f->rest_until_us;
+        while (!atomic_load(&c->stop) && clock_mono_us() < until)
+            uv_cond_timedwait(&c->cond, &c->lock, 1000 * (until - clock_mono_us() + 1));
+        uv_mutex_unlock(&c->lock);
+    }
+}
+
+enum loam_status chain_feeds_start(struct chain *c, struct err *err) {
+    for (size_t i = 0; i < c->cfg.feed_count; i++) {
+        if (uv_thread_create(&c->feed[i].thread, feed_run, &c->feed[i]))
+            return err_set(err, LOAM_ENOMEM, "a feed's thread");
+        c->feed[i].running = true;
+    }
+    return LOAM_OK;
+}
+
+void chain_feeds_join(struct chain *c) {
+    for (size_t i = 0; i < CHAIN_FEEDS_MAX; i++)
+        if (c->feed[i].running) {
+            uv_thread_join(&c->feed[i].thread);
+            c->feed[i].running = false;
+        }
 }

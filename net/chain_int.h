@@ -26,6 +26,14 @@ struct chain {
     uint64_t signed_to, proposed_to, resolved_to; /* highest numbers with these words; 0: none */
     unsigned missing;                             /* rounds in a row in which the tip was not known any more */
     uv_thread_t thread;
+    struct feed {
+        struct chain *c;
+        uv_thread_t thread;
+        bool running;
+        struct rpc_health h; /* under `lock`, but for rest_ms: see rest_until_us */
+        uint64_t rest_until_us;
+        unsigned run;
+    } feed[CHAIN_FEEDS_MAX];
     struct {
         struct hash32 hash;
         struct chain_block *b; /* shared under lock by copying out */
@@ -48,12 +56,13 @@ void chain_keep_known(struct chain *c); /* writes the words to the store */
 
 /* A JSON-RPC call on one endpoint (RPC_ANY for any); *used gets which. */
 enum loam_status chain_ask(struct chain *c, json_t **out, const char *method, json_t *params, int endpoint, int *used, struct err *err);
-/* s is a lie (not a network fault or an honest "no"): costs score. */
-bool chain_is_lie(enum loam_status s);
 /* Fetches a header by number ("latest" for UINT64_MAX) from one endpoint and checks it by itself. LOAM_ENULL: it has none. */
 enum loam_status chain_fetch_header(struct chain *c, struct header *out, uint64_t number, int endpoint, int *used, struct err *err);
 /* The header given, or the verified head into tmp. */
 enum loam_status chain_at(struct chain *c, const struct header **out, struct header *tmp, const struct header *at, struct err *err);
 void chain_cache_clear(struct chain *c);
+/* Threads that ask the feeds; started and joined with the light client's own. */
+enum loam_status chain_feeds_start(struct chain *c, struct err *err);
+void chain_feeds_join(struct chain *c);
 
 #endif

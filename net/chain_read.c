@@ -135,21 +135,29 @@ done:
 #define ANVIL_AGAIN 3
 #define ANVIL_AGAIN_MS 150
 
+/* Not the head: an honest RPC may have dropped its state. */
+static bool older(struct chain *c, const struct header *h) {
+    struct chain_head head;
+    return !chain_head(c, &head, NULL) && h->number < head.h.number;
+}
+
 /* Runs `check` on an endpoint's answer; liars are blamed and the next is asked, each at most once. */
 static enum loam_status proven(struct chain *c, struct account *a, struct u256 *values, const struct addr20 *addr, const struct hash32 *slots,
                                size_t n, const struct header *at, struct err *err) {
     struct header tmp;
     const struct header *h;
     enum loam_status s = chain_at(c, &h, &tmp, at, err);
+    struct rpc *ask = c->rpc;
     if (s)
         return s;
     if (n > SLOTS_MAX)
         return err_set(err, LOAM_ELIMIT, "%zu slots at once, at most %d", n, SLOTS_MAX);
     /* anvil, asked while it makes a block, now and then proves the state of the next one: it is asked again. */
     size_t again = c->cfg.rules.anvil ? ANVIL_AGAIN : 0;
-    for (size_t attempt = 0; attempt < rpc_count(c->rpc) + again; attempt++) {
+    for (size_t attempt = 0; attempt < rpc_count(ask) + again; attempt++) {
         json_t *r, *p = json_array(), *list = json_array();
         int used = RPC_ANY;
+        struct rpc_opts o = {.endpoint = RPC_ANY, .used = &used, .cancel = &c->cancel};
         if (attempt && again)
             uv_sleep(ANVIL_AGAIN_MS);
         for (size_t i = 0; i < n; i++)
@@ -157,14 +165,27 @@ static enum loam_status proven(struct chain *c, struct account *a, struct u256 *
         json_array_append_new(p, hj_new_bytes(addr->b, 20));
         json_array_append_new(p, list);
         json_array_append_new(p, block_ref(h));
-        if ((s = chain_ask(c, &r, "eth_getProof", p, RPC_ANY, &used, err)))
+        s = rpc_call_wait(ask, &r, "eth_getProof", p, &o, err);
+        if (s == LOAM_ERPC && older(c, h)) {
+            /* Full nodes keep the state of some hundred blocks only. */
+            if (ask == c->rpc && c->cfg.archive) {
+                ask = c->cfg.archive;
+                attempt = SIZE_MAX;
+                continue;
+            }
+            char why[160];
+            snprintf(why, sizeof why, "%s", err ? err->text : "");
+            return err_set(err, LOAM_EUNAVAILABLE, "unavailable: the state of block %llu is not proven by %s: %s", (unsigned long long)h->number,
+                           c->cfg.archive ? "the RPCs nor the archive" : "the RPCs, and no archive (proof_urls) is configured", why);
+        }
+        if (s)
             return s;
         s = check_proof(a, values, r, h, addr, slots, n, err);
         json_decref(r);
         if (!chain_is_lie(s))
             break;
         if (attempt >= again)
-            rpc_blame(c->rpc, used, s, err);
+            rpc_blame(ask, used, s, err);
     }
     return s;
 }

@@ -18,6 +18,7 @@ struct memory {
     struct header *h; /* canonical, numbers base, base + 1, … */
     size_t n, cap;
     uint64_t base;
+    size_t most; /* 0: all are kept */
     struct kv *kv;
 };
 
@@ -31,6 +32,12 @@ static enum loam_status m_apply(void *ctx, uint64_t first, const struct header *
         m->n = (size_t)(first - m->base);
     if (n && !m->n)
         m->base = first;
+    if (m->most && m->n + n > 2 * m->most && m->n > m->most) { /* the oldest go */
+        size_t go = m->n - m->most;
+        memmove(m->h, m->h + go, m->most * sizeof *m->h);
+        m->base += go;
+        m->n = m->most;
+    }
     if (n && first != m->base + m->n) {
         s = err_set(err, LOAM_EINVAL, "headers from %llu leave a gap", (unsigned long long)first);
     } else if (m->n + n > m->cap) {
@@ -129,11 +136,16 @@ static enum loam_status m_get(void *ctx, struct buf *out, const char *key, struc
 }
 
 enum loam_status chain_store_memory(struct chain_store *out, struct err *err) {
+    return chain_store_memory_most(out, 0, err);
+}
+
+enum loam_status chain_store_memory_most(struct chain_store *out, size_t most, struct err *err) {
     struct memory *m = mem_zalloc(sizeof *m);
     if (!m)
         return err_set(err, LOAM_ENOMEM, "chain store");
     if (uv_mutex_init(&m->lock))
         loam_abort(__FILE__, __LINE__, "mutex");
+    m->most = most;
     *out = (struct chain_store){m, m_apply, m_by_number, m_by_hash, m_tip, m_put, m_get};
     return LOAM_OK;
 }

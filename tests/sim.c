@@ -4,12 +4,17 @@
 
 #include "base/keccak.h"
 #include "base/mem.h"
+#include "net/abi.h"
 #include "net/bloom.h"
 #include "net/hexjson.h"
 #include "net/rlp.h"
 
+#include <snappy-c.h>
+
 const uint8_t sim_user_key[32] = {[31] = 0x11}, sim_sequencer_key[32] = {[31] = 0x22};
 const struct addr20 sim_ledger = {{0x1e, 0xd6, 0xe5, [19] = 1}};
+const struct addr20 sim_system_config = {{0x5c, [19] = 1}}, sim_factory = {{0xfa, [19] = 3}}, sim_registry = {{0xa5, [19] = 6}},
+                    sim_portal = {{0x90, [19] = 8}}, sim_token = {{0x70, [19] = 9}};
 static const struct addr20 l1block = {{0x42, [19] = 0x15}}, passer = {{0x42, [19] = 0x16}};
 
 struct sim_account *sim_account(struct sim *s, const struct addr20 *a) {
@@ -114,6 +119,119 @@ static json_t *receipt_json(struct sim_block *b, size_t i, unsigned type, uint64
     return o;
 }
 
+/* ---- what transactions do ---- */
+
+static void pay(struct sim *s, const struct addr20 *from, const struct addr20 *to, struct u256 v) {
+    struct sim_account *a = sim_account(s, from);
+    if (u256_cmp(a->balance, v) < 0)
+        return;
+    u256_sub(&a->balance, a->balance, v);
+    a = sim_account(s, to);
+    u256_add(&a->balance, a->balance, v);
+}
+
+/* TransactionDeposited of the portal, in the receipt. */
+static void deposit_event(struct sim_block *b, json_t *receipt, const struct addr20 *portal, const struct addr20 *from, const struct tx *t) {
+    struct abi_doc d;
+    struct buf opaque = BUF_INIT(1 << 18), data = BUF_INIT(1 << 18);
+    struct addr20 to;
+    struct u256 mint = t->value, value;
+    uint64_t gas;
+    const uint8_t *p;
+    size_t n;
+    uint8_t w[73] = {0}, bloom[256] = {0};
+    struct err e;
+    size_t first = 0;
+    bool erc20 = !abi_decode(&d, "(address,uint256,uint256,uint64,bool,bytes)", t->data + 4, t->data_len - 4, &e);
+    if (!erc20 && abi_decode(&d, "(address,uint256,uint64,bool,bytes)", t->data + 4, t->data_len - 4, &e))
+        return;
+    OK(abi_get_addr(&to, &d.item[0], &e));
+    if (erc20)
+        OK(abi_get_u256(&mint, &d.item[++first], &e));
+    OK(abi_get_u256(&value, &d.item[first + 1], &e));
+    OK(abi_get_u64(&gas, &d.item[first + 2], &e));
+    OK(abi_get_bytes(&p, &n, &d.item[first + 4], &e));
+    u256_to_be(w, mint);
+    u256_to_be(w + 32, value);
+    put_be64(w + 64, gas);
+    w[72] = d.item[first + 3].word[31];
+    OK(buf_add(&opaque, w, 73, &e));
+    if (n)
+        OK(buf_add(&opaque, p, n, &e));
+    OK(abi_encode(&data, ABI(abi_bytes(opaque.data, opaque.len)), &e));
+    struct hash32 topic[4] = {{{0}}};
+    static const char sig[] = "TransactionDeposited(address,address,uint256,bytes)";
+    keccak256(topic[0].b, sig, strlen(sig));
+    memcpy(topic[1].b + 12, from->b, 20);
+    memcpy(topic[2].b + 12, to.b, 20);
+    json_t *topics = json_array();
+    bloom_add(bloom, portal->b, 20);
+    for (int i = 0; i < 4; i++) {
+        bloom_add(bloom, topic[i].b, 32);
+        json_array_append_new(topics, hj_new_bytes(topic[i].b, 32));
+    }
+    json_object_set_new(receipt, "logs", json_pack("[{s:o,s:o,s:o}]", "address", hj_new_bytes(portal->b, 20), "topics", topics, "data",
+                                                   hj_new_bytes(data.data, data.len)));
+    json_object_set_new(receipt, "logsBloom", hj_new_bytes(bloom, 256));
+    for (size_t k = 0; k < 256; k++)
+        b->h.bloom[k] |= bloom[k];
+    buf_clear(&opaque);
+    buf_clear(&data);
+    abi_clear(&d);
+}
+
+static void run_pooled(struct sim *s, struct sim_block *b) {
+    struct err e;
+    for (size_t i = 0; i < s->pooled; i++) {
+        struct tx t;
+        if (b->txs < SIM_TXS && !tx_decode(&t, s->pool[i].data, s->pool[i].len, &e) && !tx_sender(&t, &e) && t.nonce == sim_account(s, &t.from)->nonce) {
+            OK(buf_add(&b->tx[b->txs++], s->pool[i].data, s->pool[i].len, &e));
+            sim_account(s, &t.from)->nonce++;
+            pay(s, &t.from, &t.to, t.value);
+            b->h.gas_used += 30000;
+            json_t *rec = receipt_json(b, b->txs - 1, t.type, b->h.gas_used, false);
+            if (s->l1 && addr_eq(&t.to, &s->portal) && t.data_len > 4)
+                deposit_event(b, rec, &s->portal, &t.from, &t);
+            json_array_append_new(b->receipts, rec);
+        }
+        buf_clear(&s->pool[i]);
+    }
+    s->pooled = 0;
+}
+
+/* The L1 blocks that came since: their deposits, in order. */
+static void run_derived(struct sim *s, struct sim_block *b) {
+    struct err e;
+    for (; s->parent && s->derived < s->parent->n; s->derived++) {
+        struct sim_block *o = &s->parent->b[s->derived];
+        size_t index = 0, i, j, k;
+        json_t *rec, *l, *x;
+        json_array_foreach(o->receipts, i, rec) {
+            json_array_foreach(json_object_get(rec, "logs"), j, l) {
+                struct log lg = {.block_hash = o->h.hash, .log_index = index++};
+                struct buf data = BUF_INIT(1 << 18);
+                struct tx t;
+                OK(hj_fixed(lg.addr.b, 20, l, "address", &e));
+                json_array_foreach(json_object_get(l, "topics"), k, x) OK(hj_str_fixed(lg.topics[lg.topic_count++].b, 32, x, "topic", &e));
+                OK(hj_bytes(&data, l, "data", &e));
+                lg.data = data.data;
+                lg.data_len = data.len;
+                if (b->txs < SIM_TXS && !l1_force_tx(&t, &lg, &s->portal, &e)) {
+                    struct sim_account *a = sim_account(s, &t.from);
+                    OK(tx_encode(&b->tx[b->txs++], &t, &e));
+                    u256_add(&a->balance, a->balance, t.mint);
+                    json_t *r = receipt_json(b, b->txs - 1, 0x7e, b->h.gas_used += 30000, false);
+                    json_object_set_new(r, "depositNonce", hj_new_u64(a->nonce++));
+                    json_array_append_new(b->receipts, r);
+                    pay(s, &t.from, &t.to, t.value);
+                }
+                buf_clear(&data);
+            }
+        }
+        s->l1_origin = o->h;
+    }
+}
+
 void sim_mine(struct sim *s, bool with_tx) {
     struct err e;
     if (s->n == s->cap) {
@@ -176,6 +294,8 @@ void sim_mine(struct sim *s, bool with_tx) {
         h->gas_used += 30000;
         json_array_append_new(b->receipts, receipt_json(b, b->txs - 1, 2, h->gas_used, true));
     }
+    run_derived(s, b);
+    run_pooled(s, b);
     struct bytes_view v[SIM_TXS], rv[SIM_TXS];
     struct buf enc[SIM_TXS];
     for (size_t i = 0; i < b->txs; i++) {
@@ -238,6 +358,8 @@ static void block_clear(struct sim_block *b) {
 }
 
 void sim_clear(struct sim *s) {
+    for (size_t i = 0; i < s->pooled; i++)
+        buf_clear(&s->pool[i]);
     for (size_t i = 0; i < s->n; i++)
         block_clear(&s->b[i]);
     mem_free(s->b);
@@ -252,6 +374,81 @@ void sim_reorg(struct sim *s, size_t depth, size_t grow) {
     s->salt++;
     for (size_t i = 0; i < depth + grow; i++)
         sim_mine(s, i % 2);
+}
+
+/* ---- L1's contracts ---- */
+
+static struct hash32 slot_named(const char *name, uint64_t minus) {
+    struct hash32 h;
+    struct u256 v;
+    keccak256(h.b, name, strlen(name));
+    u256_sub(&v, u256_from_be(h.b), u256_from(minus));
+    u256_to_be(h.b, v);
+    return h;
+}
+static void put_slot(struct sim *s, const struct addr20 *a, struct hash32 h, struct u256 v) {
+    sim_set(s, a, &h, v);
+}
+static void put_n(struct sim *s, const struct addr20 *a, uint64_t slot, struct u256 v) {
+    struct hash32 h = {{0}};
+    put_be64(h.b + 24, slot);
+    sim_set(s, a, &h, v);
+}
+static struct u256 word_of(const struct addr20 *a) {
+    return u256_from_ben(a->b, 20);
+}
+
+void sim_l1_contracts(struct sim *l1, const struct sim *l2, uint64_t resolved, uint64_t proposed, const struct addr20 *signer) {
+    const uint64_t number[2] = {resolved, proposed};
+    struct err e;
+    put_slot(l1, &sim_system_config, slot_named("systemconfig.unsafeblocksigner", 0), word_of(signer));
+    put_slot(l1, &sim_system_config, slot_named("systemconfig.optimismportal", 1), word_of(&sim_portal));
+    put_slot(l1, &sim_system_config, slot_named("systemconfig.disputegamefactory", 1), word_of(&sim_factory));
+    if (!addr_is_zero(&l1->token)) {
+        uint8_t w[32] = {[11] = 18};
+        memcpy(w + 12, l1->token.b, 20);
+        put_slot(l1, &sim_system_config, slot_named("opstack.gaspayingtoken", 1), u256_from_be(w));
+    }
+    put_n(l1, &sim_factory, 104, u256_from(2));
+    uint64_t now = l1->b[l1->n - 1].h.timestamp;
+    for (uint64_t i = 0; i < 2; i++) {
+        struct addr20 game = {{0x91, (uint8_t)(i + 1)}};
+        struct hash32 root, h, base = {{[31] = 103}}, extra = {{0}};
+        struct buf b = BUF_INIT(512);
+        uint8_t w[32] = {0}, g[32] = {0};
+        const struct header *x = &l2->b[number[i]].h;
+        header_output_root(&root, x, &x->withdrawals_root);
+        put_be64(extra.b + 24, number[i]);
+        put_be64(w + 4, now - 40); /* type 0, created, proxy */
+        memcpy(w + 12, game.b, 20);
+        chain_slot_array(&h, 104, i);
+        sim_set(l1, &sim_factory, &h, u256_from_be(w));
+        OK(abi_encode(&b, ABI(abi_u64(0), abi_b32(&root), abi_bytes(extra.b, 32)), &e));
+        keccak256(h.b, b.data, b.len);
+        buf_clear(&b);
+        struct hash32 uuid = h;
+        chain_slot_map(&h, uuid.b, &base);
+        sim_set(l1, &sim_factory, &h, u256_from_be(w));
+        put_be64(g + 24, now - 40);
+        if (!i) {
+            put_be64(g + 16, now - 10);
+            g[15] = 2;
+        }
+        put_n(l1, &game, 0, u256_from_be(g));
+        /* the claim stands behind the code: creator, root, L1 head, block number, length */
+        struct sim_account *a = sim_account(l1, &game);
+        memset(a->code, 0x5b, 10);
+        memset(a->code + 10, 0, 118);
+        memcpy(a->code + 30, root.b, 32);
+        memcpy(a->code + 94, extra.b, 32);
+        a->code[127] = 118;
+        a->code_len = 128;
+        if (!i)
+            put_n(l1, &sim_registry, 2, word_of(&game));
+    }
+    uint8_t r6[32] = {0};
+    put_be64(r6 + 20, 1); /* nothing is retired; type 0 is respected */
+    put_n(l1, &sim_registry, 6, u256_from_be(r6));
 }
 
 json_t *sim_header_json(const struct header *h) {
@@ -403,6 +600,21 @@ json_t *sim_answer(struct sim *s, const char *method, const json_t *params) {
     struct addr20 a;
     if (!strcmp(method, "eth_chainId"))
         return hj_new_u64(s->chain_id);
+    if (!strcmp(method, "eth_blockNumber"))
+        return hj_new_u64(s->n - 1);
+    if (!strcmp(method, "web3_clientVersion"))
+        return json_string("simulator");
+    if (!strcmp(method, "eth_estimateGas"))
+        return json_string("0xea60");
+    if (!strcmp(method, "eth_maxPriorityFeePerGas"))
+        return json_string("0x1");
+    if (!strcmp(method, "eth_getTransactionCount")) {
+        OK(hj_str_fixed(a.b, 20, p0, "address", &e));
+        for (size_t i = 0; i < s->accs; i++)
+            if (addr_eq(&s->acc[i].addr, &a))
+                return hj_new_u64(s->acc[i].nonce);
+        return json_string("0x0");
+    }
     if (!strncmp(method, "eth_getBlockBy", 14)) {
         struct sim_block *b = by_ref(s, p0);
         if (!b)
@@ -436,6 +648,8 @@ json_t *sim_answer(struct sim *s, const char *method, const json_t *params) {
     if (!strcmp(method, "eth_getProof")) {
         struct sim_block *b = by_ref(s, json_array_get(params, 2));
         OK(hj_str_fixed(a.b, 20, p0, "address", &e));
+        if (b && s->no_old_proofs && b != &s->b[s->n - 1])
+            return NULL; /* "no such method" stands for "missing trie node": an RPC error */
         return b ? proof_json(b, &a, p1) : json_null();
     }
     if (!strcmp(method, "eth_getCode")) {
@@ -460,28 +674,51 @@ json_t *sim_answer(struct sim *s, const char *method, const json_t *params) {
         struct buf b = BUF_INIT(1 << 20);
         OK(hj_str_bytes(&b, p0, "raw", &e));
         keccak256(s->sent.b, b.data, b.len);
+        if (s->pools && !s->censors && s->pooled < SIM_POOL) {
+            buf_init(&s->pool[s->pooled], 1 << 18);
+            OK(buf_add(&s->pool[s->pooled++], b.data, b.len, &e));
+        }
         buf_clear(&b);
         return hj_new_bytes(s->sent.b, 32);
     }
     return NULL;
 }
 
-json_t *sim_feed(struct sim *s, size_t n, const uint8_t key[32], uint64_t chain_id) {
+static void signed_block(struct buf *m, uint8_t sig[65], struct sim *s, size_t n, const uint8_t key[32], uint64_t chain_id) {
     struct sim_block *b = &s->b[n];
     struct bytes_view v[SIM_TXS];
-    struct buf m = BUF_INIT(PAYLOAD_MAX);
     struct tx_signer who;
     struct hash32 d;
-    uint8_t sig[65];
     struct err e;
     for (size_t i = 0; i < b->txs; i++)
         v[i] = (struct bytes_view){b->tx[i].data, b->tx[i].len};
-    OK(payload_encode(&m, &b->h, v, b->txs, 4, &e));
+    OK(payload_encode(m, &b->h, v, b->txs, 4, &e));
     OK(tx_signer_from_key(&who, key, &e));
-    payload_signing_hash(&d, chain_id, m.data, m.len);
+    payload_signing_hash(&d, chain_id, m->data, m->len);
     OK(who.sign(who.ctx, sig, &d, &e));
+}
+
+json_t *sim_feed(struct sim *s, size_t n, const uint8_t key[32], uint64_t chain_id) {
+    struct buf m = BUF_INIT(PAYLOAD_MAX);
+    uint8_t sig[65];
+    signed_block(&m, sig, s, n, key, chain_id);
     json_t *o = json_pack("{s:o,s:{s:o,s:o,s:o}}", "data", hj_new_bytes(m.data, m.len), "signature", "r", hj_new_u256(u256_from_be(sig)), "s",
                           hj_new_u256(u256_from_be(sig + 32)), "yParity", hj_new_u64(sig[64]));
     buf_clear(&m);
     return o;
+}
+
+void sim_gossip(struct buf *out, struct sim *s, size_t n, const uint8_t key[32], uint64_t chain_id) {
+    struct buf m = BUF_INIT(PAYLOAD_MAX), all = BUF_INIT(PAYLOAD_MAX);
+    uint8_t sig[65];
+    struct err e;
+    signed_block(&m, sig, s, n, key, chain_id);
+    OK(buf_add(&all, sig, 65, &e));
+    OK(buf_add(&all, m.data, m.len, &e));
+    size_t len = snappy_max_compressed_length(all.len);
+    OK(buf_reserve(out, len, &e));
+    assert_int_equal(snappy_compress((const char *)all.data, all.len, (char *)out->data + out->len, &len), SNAPPY_OK);
+    out->len += len;
+    buf_clear(&m);
+    buf_clear(&all);
 }

@@ -21,7 +21,8 @@ static struct http *http;
 static struct server *server;
 static uv_mutex_t lock; /* guards sim and the script */
 static struct sim sim, l1;
-static char honest_url[64], liar_url[64], feed_url[64];
+static char honest_url[64], liar_url[64], feed_url[64], old_url[64];
+static bool archive_lies;
 
 /* What the liar does to one method's answer. twist gets the honest result and may replace it. */
 struct lie;
@@ -37,6 +38,7 @@ struct lie {
 };
 static const struct lie *script;
 static json_t *feed_next;
+static struct buf gossip_next = BUF_INIT(PAYLOAD_MAX);
 
 enum { RAW_NONE, RAW_EMPTY, RAW_NOT_JSON, RAW_ARRAY, RAW_DUPLICATE, RAW_ID, RAW_NOTHING, RAW_ERROR, RAW_500, RAW_429, RAW_302, RAW_GZIP, RAW_ENDLESS, RAW_CUT, RAW_SLOW, RAW_BIG_HEADER, RAW_HTML, RAW_TRUNCATED_JSON };
 
@@ -130,7 +132,7 @@ static unsigned batches, singles;
 static int batch_lie; /* 1: one answer left out, 2: one twice, 3: another id, 4: an error inside */
 
 static void rpc_handler(const struct server_request *q, struct server_reply *r) {
-    bool liar = q->arg == &sim, one_by_one = !strcmp(q->path, "/single");
+    bool old = q->arg == &old_url, liar = q->arg == &sim || (old && archive_lies), was = sim.no_old_proofs, one_by_one = !strcmp(q->path, "/single");
     json_t *m = json_loadb((const char *)q->body, q->body_len, 0, NULL), *first = json_is_array(m) ? json_array_get(m, 0) : m, *a, *x;
     const char *method = json_string_value(json_object_get(first, "method"));
     json_int_t id = json_integer_value(json_object_get(first, "id"));
@@ -142,6 +144,11 @@ static void rpc_handler(const struct server_request *q, struct server_reply *r) 
         raw_answer(raw, r, id);
         json_decref(m);
         return;
+    }
+    if (old) {
+        uv_mutex_lock(&lock);
+        sim.no_old_proofs = false;
+        uv_mutex_unlock(&lock);
     }
     if (json_is_array(m) && one_by_one) {
         a = json_pack("{s:s,s:n,s:{s:i,s:s}}", "jsonrpc", "2.0", "id", "error", "code", -32600, "message", "no batches");
@@ -161,6 +168,11 @@ static void rpc_handler(const struct server_request *q, struct server_reply *r) 
         singles++;
         a = answer(m, liar, q->arg == &l1 ? &l1 : &sim);
     }
+    if (old) {
+        uv_mutex_lock(&lock);
+        sim.no_old_proofs = was;
+        uv_mutex_unlock(&lock);
+    }
     char *text = json_dumps(a, JSON_COMPACT);
     server_send(r, 200, "application/json", text, strlen(text));
     free(text);
@@ -176,8 +188,14 @@ static void feed_handler(const struct server_request *q, struct server_reply *r)
     free(text);
 }
 
+static void gossip_handler(const struct server_request *q, struct server_reply *r) {
+    uv_mutex_lock(&lock);
+    server_send(r, 200, "application/octet-stream", gossip_next.len ? gossip_next.data : (const uint8_t *)"", gossip_next.len);
+    uv_mutex_unlock(&lock);
+}
+
 static const struct server_route routes[] = {
-    {"POST", "/honest", rpc_handler, NULL}, {"POST", "/liar", rpc_handler, &sim}, {"POST", "/l1", rpc_handler, &l1}, {"POST", "/single", rpc_handler, NULL}, {"GET", "/feed/latest", feed_handler, NULL}, {0}};
+    {"POST", "/honest", rpc_handler, NULL}, {"POST", "/liar", rpc_handler, &sim}, {"POST", "/l1", rpc_handler, &l1}, {"POST", "/single", rpc_handler, NULL}, {"POST", "/old", rpc_handler, &old_url}, {"GET", "/feed/latest", feed_handler, NULL}, {"GET", "/gossip/latest", gossip_handler, NULL}, {0}};
 
 static void http_gone(void *arg) {
     uv_close((uv_handle_t *)&quit, NULL);
@@ -203,6 +221,7 @@ static int setup(void **state) {
     OK(server_new(&server, &loop, &(struct server_config){.routes = routes}, &e));
     snprintf(honest_url, sizeof honest_url, "http://127.0.0.1:%u/honest", server_port(server));
     snprintf(liar_url, sizeof liar_url, "http://127.0.0.1:%u/liar", server_port(server));
+    snprintf(old_url, sizeof old_url, "http://127.0.0.1:%u/old", server_port(server));
     snprintf(feed_url, sizeof feed_url, "http://127.0.0.1:%u/feed", server_port(server));
     sim_init(&sim, 1301, false, clock_unix_ms() / 1000 - 2 * BLOCKS);
     for (int i = 1; i < BLOCKS; i++)
@@ -214,6 +233,7 @@ static int teardown(void **state) {
     uv_async_send(&quit);
     uv_thread_join(&loop_thread);
     sim_clear(&sim);
+    buf_clear(&gossip_next);
     json_decref(feed_next);
     return uv_loop_close(&loop);
 }
@@ -248,7 +268,8 @@ static void open_client_timed(struct client *k, const char *const *urls, const s
     OK(tx_signer_from_key(&seq, sim_sequencer_key, &e));
     cfg.signers[0] = seq.addr;
     cfg.signer_count = 1;
-    cfg.feed = feed_url;
+    cfg.feeds[0] = feed_url;
+    cfg.feed_count = 1;
     struct chain_events ev = {.arg = k, .reorg = on_reorg};
     OK(chain_new(&k->c, &cfg, k->rpc, &k->store, &ev, &e));
 }
@@ -895,6 +916,133 @@ static void test_feed(void **state) {
     close_client(&k);
 }
 
+static void gossip(size_t n) {
+    uv_mutex_lock(&lock);
+    buf_reset(&gossip_next);
+    sim_gossip(&gossip_next, &sim, n, sim_sequencer_key, 1301);
+    uv_mutex_unlock(&lock);
+}
+
+/* Two feeds at once: JSON and snappy messages. A lying one costs its own score, the other one carries on. */
+static void test_feeds(void **state) {
+    struct client k;
+    struct err e;
+    struct chain_head h;
+    struct rpc_health a, b;
+    char url[64];
+    say(NULL);
+    uv_mutex_lock(&lock);
+    sim_clear(&sim);
+    sim_init(&sim, 1301, false, clock_unix_ms() / 1000 - 2 * 12);
+    for (int i = 1; i < 12; i++)
+        sim_mine(&sim, i % 2);
+    uv_mutex_unlock(&lock);
+    open_client(&k, (const char *const[]){honest_url, NULL}, NULL);
+    snprintf(url, sizeof url, "http://127.0.0.1:%u/gossip", server_port(server));
+    struct chain_config cfg = {.chain_id = 1301, .rules = sim.rules, .feeds = {feed_url, url}, .feed_count = 2, .poll_ms = 50};
+    struct tx_signer seq;
+    OK(tx_signer_from_key(&seq, sim_sequencer_key, &e));
+    cfg.signers[0] = seq.addr;
+    cfg.signer_count = 1;
+    chain_free(k.c);
+    OK(chain_new(&k.c, &cfg, k.rpc, &k.store, NULL, &e));
+    OK(chain_sync(k.c, &e));
+    feed(json_string("nonsense"));
+    gossip(10);
+    OK(chain_feed_poll(k.c, &e));
+    OK(chain_head(k.c, &h, &e));
+    assert_int_equal(h.signed_to, 10);
+    assert_true(chain_feed_health(&a, k.c, 0) && chain_feed_health(&b, k.c, 1));
+    assert_true(a.score < 100 && a.lies == 1 && a.rest_ms > 0 && *a.last_error);
+    assert_true(b.score == 100 && !b.lies && b.calls == 1);
+    assert_false(chain_feed_health(&a, k.c, 2));
+    /* the other way round, malformed in the ways of the message form */
+    feed(sim_feed(&sim, 11, sim_sequencer_key, 1301));
+    static const uint8_t huge[] = {0xff, 0xff, 0xff, 0xff, 0x0f, 0}, tiny[] = {4, 0x0c, 'a', 'b', 'c', 'd'};
+    static const struct {
+        const uint8_t *p;
+        size_t n;
+    } bad[] = {{huge, sizeof huge}, {tiny, sizeof tiny}, {(const uint8_t *)"\x05", 1}, {NULL, 0}};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        uv_mutex_lock(&lock);
+        buf_reset(&gossip_next);
+        if (bad[i].n)
+            OK(buf_add(&gossip_next, bad[i].p, bad[i].n, &e));
+        uv_mutex_unlock(&lock);
+        OK(chain_feed_poll(k.c, &e));
+        chain_feed_health(&b, k.c, 1);
+        assert_int_equal(b.lies, i + 1);
+    }
+    OK(chain_head(k.c, &h, &e));
+    assert_int_equal(h.signed_to, 11);
+    gossip(11);
+    uv_mutex_lock(&lock);
+    gossip_next.data[gossip_next.len - 9] ^= 0x40; /* one bit of the message */
+    uv_mutex_unlock(&lock);
+    feed(NULL);
+    assert_true(chain_feed_poll(k.c, &e) != LOAM_OK);
+    /* on threads of their own */
+    uv_mutex_lock(&lock);
+    sim_mine(&sim, true);
+    uv_mutex_unlock(&lock);
+    gossip(12);
+    OK(chain_start(k.c, &e));
+    for (int i = 0; i < 3000; i++) {
+        OK(chain_head(k.c, &h, &e));
+        if (h.signed_to == 12)
+            break;
+        uv_sleep(20);
+    }
+    assert_int_equal(h.signed_to, 12);
+    close_client(&k);
+    feed(NULL);
+}
+
+/* The state of older blocks: from an archive; without one the word is "unavailable". What an archive says is checked too. */
+static void test_archive(void **state) {
+    struct client k;
+    struct err e;
+    struct header h;
+    struct hash32 slot = {{0}};
+    struct u256 v;
+    struct rpc *archive;
+    say(NULL);
+    open_client(&k, (const char *const[]){honest_url, NULL}, NULL);
+    OK(chain_sync(k.c, &e));
+    OK(chain_header(k.c, &h, 4, &e));
+    OK(chain_slots(k.c, &v, &sim_ledger, &slot, 1, &h, &e));
+    assert_int_equal(v.w[0], 1004);
+    uv_mutex_lock(&lock);
+    sim.no_old_proofs = true;
+    uv_mutex_unlock(&lock);
+    FAILS(LOAM_EUNAVAILABLE, chain_slots(k.c, &v, &sim_ledger, &slot, 1, &h, &e));
+    assert_non_null(strstr(e.text, "unavailable"));
+    struct rpc_health hl;
+    rpc_health(&hl, k.rpc, 0);
+    assert_int_equal(hl.lies, 0); /* an honest no */
+    OK(chain_slots(k.c, &v, &sim_ledger, &slot, 1, NULL, &e));
+    chain_free(k.c);
+    OK(rpc_new(&archive, http, &(struct rpc_config){.urls = (const char *const[]){old_url, NULL}}, &e));
+    struct chain_config cfg = {.chain_id = 1301, .rules = sim.rules, .archive = archive};
+    OK(chain_new(&k.c, &cfg, k.rpc, &k.store, NULL, &e));
+    OK(chain_sync(k.c, &e));
+    OK(chain_slots(k.c, &v, &sim_ledger, &slot, 1, &h, &e));
+    assert_int_equal(v.w[0], 1004);
+    static const struct lie alter = {"archive lies", PROOF, p_node, 0, SLOTS, LOAM_EPROOF, true};
+    archive_lies = true;
+    say(&alter);
+    FAILS(LOAM_EPROOF, chain_slots(k.c, &v, &sim_ledger, &slot, 1, &h, &e));
+    rpc_health(&hl, archive, 0);
+    assert_int_equal(hl.lies, 1);
+    archive_lies = false;
+    say(NULL);
+    close_client(&k);
+    rpc_free(archive);
+    uv_mutex_lock(&lock);
+    sim.no_old_proofs = false;
+    uv_mutex_unlock(&lock);
+}
+
 /* Headers come in batches; what is wrong with a batch; an RPC without batches. */
 static void test_batches(void **state) {
     struct client k;
@@ -960,13 +1108,15 @@ static void test_config(void **state) {
     assert_int_equal(c.rules.forks.fjord, 1767744001);
     assert_true(c.rules.forks.isthmus == FORK_NEVER && c.rules.forks.jovian == FORK_NEVER);
     assert_string_equal(c.codes[0].name, "Ledger");
-    assert_string_equal(c.feed, "https://feed.example.org");
+    assert_int_equal(c.feed_count, 1);
+    assert_string_equal(c.feeds[0], "https://feed.example.org");
     chain_config_clear(&c);
     static const struct {
         const char *key, *value;
         enum loam_status code;
     } bad[] = {{"chain_id", "null", LOAM_EPARSE},     {"chain_id", "-1", LOAM_EPARSE},   {"profile", "\"evm\"", LOAM_EPARSE}, {"genesis", "\"0x12\"", LOAM_EHEX},
-               {"start", "\"middle\"", LOAM_EPARSE}, {"agree", "99", LOAM_ERANGE},      {"signers", "[5]", LOAM_EHEX},       {"feed", "\"ftp://x\"", LOAM_EINVAL},
+               {"start", "\"middle\"", LOAM_EPARSE}, {"agree", "99", LOAM_ERANGE},      {"signers", "[5]", LOAM_EHEX},       {"feed", "\"ftp://x\"", LOAM_EINVAL}, {"feed", "[\"http://a\", 5]", LOAM_EPARSE},
+               {"feed", "[\"http://a\", \"http://b\", \"http://c\", \"http://d\", \"http://e\"]", LOAM_EPARSE},
                {"forks", "{\"canyon\": \"x\"}", LOAM_EPARSE}, {"anchor", "{\"number\": 5}", LOAM_ENULL}};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         json_t *x = json_copy(o);
@@ -977,8 +1127,8 @@ static void test_config(void **state) {
     }
     json_decref(o);
     /* the files that are shipped */
-    static const uint64_t ids[] = {10, 1612, 11155420};
-    for (size_t i = 0; i < 3; i++) {
+    static const uint64_t ids[] = {10, 1612, 161201, 11155420};
+    for (size_t i = 0; i < 4; i++) {
         char path[600];
         const char *src = getenv("srcdir");
         snprintf(path, sizeof path, "%s/contrib/chains/%llu.json", src ? src : "../net", (unsigned long long)ids[i]);
@@ -987,7 +1137,7 @@ static void test_config(void **state) {
         OK(chain_config_from_json(&c, o, &e));
         assert_int_equal(c.chain_id, ids[i]);
         assert_true(c.from_head);
-        assert_int_equal(c.rules.forks.canyon == FORK_UNKNOWN, ids[i] == 1612);
+        assert_int_equal(c.rules.forks.canyon == FORK_UNKNOWN, ids[i] == 1612 || ids[i] == 161201);
         chain_config_clear(&c);
         json_decref(o);
     }
@@ -1200,7 +1350,7 @@ static void test_anchor(void **state) {
     OK(chain_sync(k3.c, &e));
     snprintf(text, sizeof text, "{\"urls\": [\"%s\"], \"chain_id\": 1, \"system_config\": \"%s\", \"signer\": true, \"period_s\": 1}", url, addr_hex(hex, &sc));
     json_t *conf = json_loads(text, 0, NULL);
-    OK(anchor_service_new(&sv, http, k3.c, conf, &e));
+    OK(anchor_service_new(&sv, http, k3.c, conf, NULL, &e));
     for (int i = 0; i < 3000 && !as.last.number; i++) {
         uv_sleep(20);
         anchor_service_state(&as, sv);
@@ -1210,7 +1360,7 @@ static void test_anchor(void **state) {
     assert_int_equal(as.agree_k, 1);
     anchor_service_free(sv);
     json_object_del(conf, "system_config");
-    FAILS(LOAM_EPARSE, anchor_service_new(&sv, http, k3.c, conf, &e));
+    FAILS(LOAM_EPARSE, anchor_service_new(&sv, http, k3.c, conf, NULL, &e));
     json_decref(conf);
     chain_known(k3.c, 5, &how, &to);
     assert_int_equal(how, KNOWN_RESOLVED);
@@ -1300,11 +1450,201 @@ static void test_anchor(void **state) {
     uv_mutex_unlock(&lock);
 }
 
+/* The claims in the games' code, the registry in its new layout, a game by somebody else, origins of every block, L1's window. */
+static void test_anchor_service(void **state) {
+    struct client k;
+    struct err e;
+    struct anchor_service *sv;
+    struct anchor_state as = {0};
+    struct anchor_output o;
+    char url[64], text[512], hex[ADDR_HEX_MAX], hex2[ADDR_HEX_MAX];
+    struct tx_signer seq;
+    enum known how, to;
+    OK(tx_signer_from_key(&seq, sim_sequencer_key, &e));
+    say(NULL);
+    uv_mutex_lock(&lock);
+    sim_clear(&sim);
+    sim_init(&l1, 1, true, clock_unix_ms() / 1000 - 12 * 100);
+    l1.portal = sim_portal;
+    for (int i = 1; i < 80; i++)
+        sim_mine(&l1, false);
+    sim_init(&sim, 1301, false, clock_unix_ms() / 1000 - 2 * 12);
+    sim.l1_origin = l1.b[77].h;
+    for (int i = 1; i < 14; i++)
+        sim_mine(&sim, i % 2);
+    sim_l1_contracts(&l1, &sim, 5, 9, &seq.addr);
+    sim_mine(&l1, false);
+    uv_mutex_unlock(&lock);
+    snprintf(url, sizeof url, "http://127.0.0.1:%u/l1", server_port(server));
+    open_client(&k, (const char *const[]){honest_url, NULL}, NULL);
+    OK(chain_sync(k.c, &e));
+    snprintf(text, sizeof text, "{\"urls\": [\"%s\"], \"chain_id\": 1, \"system_config\": \"%s\", \"registry\": \"%s\", \"period_s\": 1}", url,
+             addr_hex(hex, &sim_system_config), addr_hex(hex2, &sim_registry));
+    json_t *conf = json_loads(text, 0, NULL);
+    OK(anchor_service_new(&sv, http, k.c, conf, NULL, &e));
+    for (int i = 0; i < 3000 && !as.last.number; i++) {
+        uv_sleep(20);
+        anchor_service_state(&as, sv);
+    }
+    assert_int_equal(as.status, LOAM_OK);
+    assert_int_equal(as.last.number, 9);
+    assert_int_equal(as.origin_to, 13); /* its origin, block 77, is older than the first L1 head that was agreed on */
+    chain_known(k.c, 9, &how, &to);
+    assert_int_equal(how, KNOWN_PROPOSED);
+    chain_known(k.c, 5, &how, &to);
+    assert_int_equal(how, KNOWN_RESOLVED);
+    struct header h;
+    OK(chain_header(anchor_service_l1(sv), &h, l1.n - 1 - ANCHOR_L1_BACK, &e));
+    FAILS(LOAM_ENOTFOUND, chain_header(anchor_service_l1(sv), &h, l1.n - 2 - ANCHOR_L1_BACK, &e));
+    struct anchor_parts p;
+    OK(anchor_service_parts(&p, sv, &e));
+    assert_true(addr_eq(&p.portal, &sim_portal) && addr_is_zero(&p.gas_token));
+    /* every new block is looked at; one that names a false L1 block is told */
+    uv_mutex_lock(&lock);
+    for (int i = 0; i < 5; i++)
+        sim_mine(&sim, i % 2);
+    uv_mutex_unlock(&lock);
+    OK(chain_sync(k.c, &e));
+    for (int i = 0; i < 3000 && as.origin_to < 18; i++) {
+        uv_sleep(20);
+        anchor_service_state(&as, sv);
+    }
+    assert_int_equal(as.origin_to, 18);
+    assert_int_equal(as.origins, 6);
+    uv_mutex_lock(&lock);
+    sim.l1_origin.hash.b[3] ^= 1;
+    sim_mine(&sim, false);
+    uv_mutex_unlock(&lock);
+    OK(chain_sync(k.c, &e));
+    for (int i = 0; i < 3000 && as.status != LOAM_EORIGIN; i++) {
+        uv_sleep(5);
+        anchor_service_state(&as, sv);
+    }
+    assert_int_equal(as.status, LOAM_EORIGIN);
+    anchor_service_free(sv);
+    json_decref(conf);
+
+    /* a game by somebody else with another root: while it is in progress the good one counts; resolved for its claim it is an alarm */
+    struct rpc *r1;
+    struct chain *c1;
+    struct chain_store st1;
+    OK(rpc_new(&r1, http, &(struct rpc_config){.urls = (const char *const[]){url, NULL}}, &e));
+    OK(chain_store_memory(&st1, &e));
+    OK(chain_new(&c1, &(struct chain_config){.chain_id = 1, .rules = {.l1 = true}, .from_head = true}, r1, &st1, NULL, &e));
+    struct anchor_config ac = {.has_factory = true, .factory = sim_factory};
+    static const struct addr20 foreign = {{0x91, 9}};
+    struct hash32 slot, root;
+    uint8_t w[32] = {0}, g[32] = {0};
+    uint64_t now = l1.b[l1.n - 1].h.timestamp;
+    uv_mutex_lock(&lock);
+    slot = slot_u64(104);
+    sim_set(&l1, &sim_factory, &slot, u256_from(3));
+    chain_slot_array(&slot, 104, 2);
+    put_be64(w + 4, now);
+    memcpy(w + 12, foreign.b, 20);
+    sim_set(&l1, &sim_factory, &slot, u256_from_be(w));
+    struct sim_account *a = sim_account(&l1, &foreign);
+    a->code_len = 128;
+    a->code[30] = 0x66; /* the root it claims */
+    put_be64(a->code + 94 + 24, 11);
+    a->code[127] = 118;
+    put_be64(g + 24, now);
+    slot = slot_u64(0);
+    sim_set(&l1, &foreign, &slot, u256_from_be(g));
+    sim_mine(&l1, false);
+    uv_mutex_unlock(&lock);
+    struct client k2;
+    open_client(&k2, (const char *const[]){honest_url, NULL}, NULL);
+    OK(chain_sync(k2.c, &e));
+    OK(chain_sync(c1, &e));
+    uint64_t n;
+    OK(anchor_claim(&root, &n, c1, &foreign, NULL, &e));
+    assert_int_equal(n, 11);
+    assert_int_equal(root.b[0], 0x66);
+    FAILS(LOAM_EUNSUPPORTED, anchor_claim(&root, &n, c1, &sim_ledger, NULL, &e));
+    OK(anchor_round(&o, k2.c, c1, &ac, &e));
+    assert_int_equal(o.number, 9);
+    uv_mutex_lock(&lock);
+    put_be64(g + 16, now);
+    g[15] = 2;
+    sim_set(&l1, &foreign, &slot, u256_from_be(g));
+    sim_mine(&l1, false);
+    uv_mutex_unlock(&lock);
+    OK(chain_sync(c1, &e));
+    FAILS(LOAM_EANCHOR, anchor_round(&o, k2.c, c1, &ac, &e));
+    /* … unless the registry has it on its blacklist, or retired it */
+    ac.has_registry = true;
+    ac.registry = sim_registry;
+    FAILS(LOAM_EANCHOR, anchor_round(&o, k2.c, c1, &ac, &e));
+    uv_mutex_lock(&lock);
+    struct hash32 black;
+    chain_slot_map_addr(&black, &foreign, 5);
+    sim_set(&l1, &sim_registry, &black, u256_from(1));
+    sim_mine(&l1, false);
+    uv_mutex_unlock(&lock);
+    OK(chain_sync(c1, &e));
+    OK(anchor_round(&o, k2.c, c1, &ac, &e));
+    assert_int_equal(o.number, 9);
+    uv_mutex_lock(&lock);
+    memset(w, 0, 32);
+    put_be64(w + 20, now); /* all that was created until now is retired: the registry's own anchor is what is left */
+    slot = slot_u64(6);
+    sim_set(&l1, &sim_registry, &slot, u256_from_be(w));
+    sim_mine(&l1, false);
+    uv_mutex_unlock(&lock);
+    OK(chain_sync(c1, &e));
+    OK(anchor_round(&o, k2.c, c1, &ac, &e));
+    assert_int_equal(o.number, 5);
+    assert_true(o.resolved);
+    /* the game is not final before its delay is over */
+    ac = (struct anchor_config){.has_factory = true, .factory = sim_factory, .final_s = 100000, .look_back = 3};
+    struct client k3;
+    open_client(&k3, (const char *const[]){honest_url, NULL}, NULL);
+    OK(chain_sync(k3.c, &e));
+    OK(anchor_round(&o, k3.c, c1, &ac, &e));
+    chain_known(k3.c, 5, &how, &to);
+    assert_true(how == KNOWN_LINKED && to == KNOWN_PROPOSED);
+    close_client(&k3);
+    close_client(&k2);
+    chain_free(c1);
+    chain_store_memory_free(&st1);
+    rpc_free(r1);
+    close_client(&k);
+    uv_mutex_lock(&lock);
+    sim_clear(&l1);
+    uv_mutex_unlock(&lock);
+}
+
+/* Only the newest headers are kept: what L1 needs for weeks. */
+static void test_window(void **state) {
+    struct chain_store st;
+    struct header h, *x = calloc(100, sizeof *x);
+    struct err e;
+    OK(chain_store_memory_most(&st, 50, &e));
+    for (uint64_t i = 0; i < 1000; i++) {
+        memset(x, 0, sizeof *x);
+        x->number = 7 + i;
+        put_be64(x->hash.b, i);
+        OK(st.apply(st.ctx, 7 + i, x, 1, &e));
+        OK(st.tip(st.ctx, &h, &e));
+        assert_int_equal(h.number, 7 + i);
+        if (i > 50)
+            OK(st.by_number(st.ctx, &h, 7 + i - 49, &e));
+        if (i > 100)
+            FAILS(LOAM_ENOTFOUND, st.by_number(st.ctx, &h, 7 + i - 100, &e));
+    }
+    OK(st.apply(st.ctx, 1000, NULL, 0, &e)); /* a reorganisation within the window */
+    OK(st.tip(st.ctx, &h, &e));
+    assert_int_equal(h.number, 999);
+    chain_store_memory_free(&st);
+    free(x);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_honest), cmocka_unit_test(test_lies),   cmocka_unit_test(test_agreement), cmocka_unit_test(test_batches), cmocka_unit_test(test_reorgs),
         cmocka_unit_test(test_feed),   cmocka_unit_test(test_resume), cmocka_unit_test(test_history), cmocka_unit_test(test_config),
-        cmocka_unit_test(test_anchor),
+        cmocka_unit_test(test_anchor), cmocka_unit_test(test_feeds), cmocka_unit_test(test_archive), cmocka_unit_test(test_anchor_service), cmocka_unit_test(test_window),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -29,6 +29,7 @@ cleanup() {
     $A stop >/dev/null 2>&1
     $V stop >/dev/null 2>&1
     "$devnet" stop "$dir/chain" >/dev/null 2>&1
+    [ -z "${da_pid:-}" ] || kill "$da_pid" 2>/dev/null
     [ -n "$keep" ] || rm -rf "$dir"
 }
 trap cleanup EXIT
@@ -55,8 +56,20 @@ step "1 chain"
 # anvil's first two published keys
 printf 'ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80' >"$dir/dev.key"
 printf '59c6995e998f97a5a0044966f0945389dc9e86dae88c7a8412f4603b6b78690d' >"$dir/val.key"
+# EigenDA, as far as a simulator of its proxy goes: batches are published through it and fetched from it.
+da=
+if [ -x "$builddir/tests/simnode" ]; then
+    "$builddir/tests/simnode" "$dir/da.port" >"$dir/da.log" 2>&1 &
+    da_pid=$!
+    n=0
+    until [ -s "$dir/da.port" ] || [ $n -ge 100 ]; do
+        n=$((n + 1))
+        sleep 0.1
+    done
+    [ -s "$dir/da.port" ] && da=http://127.0.0.1:$(cat "$dir/da.port")/da
+fi
 start() { # NAME PORT
-    "$LOAM" --data "$dir/$1" --password-file "$dir/password" --set api.listen=127.0.0.1:$2 --set key.cost=light --set chain.poll=0.25 node \
+    "$LOAM" --data "$dir/$1" --password-file "$dir/password" --set api.listen=127.0.0.1:$2 --set key.cost=light --set chain.poll=0.25 --set da.proxy="$da" node \
         >>"$dir/$1.log" 2>&1 &
     n=0
     until "$LOAM" --data "$dir/$1" node status >/dev/null 2>&1; do
@@ -131,9 +144,12 @@ b1=$(json "$dir/rec1.json" '["batch"]')
 run rec1b $A record "$(id 1)" "$(id 2)" "$(id 3)" --as server --payer payer --fee 1
 equal "$(json "$dir/rec1b.json" '["batch"]')" "$b1" "recorded again"
 refused open $A record "$(id 4)" --as server --payer payer
+[ -z "$da" ] || grep -q "published through EigenDA.*retrieved, hash matched; KZG and quorum not checked" "$dir/rec1.err" ||
+    fail "not published through EigenDA: $(cat "$dir/rec1.err")"
 
 step "7 validate"
 run val1 $V validate "$b1" --peer $peer --as val
+[ -z "$da" ] || grep -q "batch data from EigenDA: retrieved, hash matched; KZG and quorum not checked" "$dir/val1.err" || fail "not fetched from EigenDA: $(cat "$dir/val1.err")"
 equal "$(json "$dir/val1.json" '["verdict"]')" valid "verdict on an honest batch ($(json "$dir/val1.json" '["reason"]'))"
 run set1 $A settle "$b1" --as server
 equal "$(json "$dir/set1.json" '["state"]')" settled "honest batch"
@@ -146,7 +162,11 @@ run set2 $A settle "$b2" --as server
 equal "$(json "$dir/set2.json" '["state"]')" voided "batch with a moved wei"
 echo "   voided: $(json "$dir/val2.json" '["reason"]')"
 # Voided once, the same calls may be posted again, rightly.
+# EigenDA is down: the poster's own node serves this one.
+[ -z "$da" ] || curl -s --noproxy '*' -d '{"id": 1, "method": "sim_da", "params": [503]}' "${da%/da}/l2" >/dev/null
 run rec3 $A record "$(id 4)" "$(id 5)" --as server --payer payer
+[ -z "$da" ] || grep -q "not published through EigenDA (EigenDA proxy: fail over" "$dir/rec3.err" || fail "503 is not told: $(cat "$dir/rec3.err")"
+[ -z "$da" ] || curl -s --noproxy '*' -d '{"id": 1, "method": "sim_da", "params": [0]}' "${da%/da}/l2" >/dev/null
 b3=$(json "$dir/rec3.json" '["batch"]')
 run val3 $V validate "$b3" --as val # finds the bytes by the locator
 equal "$(json "$dir/val3.json" '["verdict"]')" valid "verdict on the batch posted again ($(json "$dir/val3.json" '["reason"]'))"

@@ -1,6 +1,7 @@
-/* chain use | status | heads | peers | block | tx | account | storage | pending | evidence. What is shown was
+/* chain use | status | heads | peers | block | tx | account | storage | pending | evidence | send | export. What is shown was
  * verified by the light client unless it says otherwise. */
 #include "node/chain.h"
+#include "base/file.h"
 #include "base/mem.h"
 #include "cmd/private.h"
 #include "node/chain_show.h"
@@ -89,7 +90,7 @@ static enum loam_status peers(struct cmd_call *c, struct err *err) {
 }
 const struct cmd entry_chain_peers = {.noun = "chain",
                                       .verb = "peers",
-                                      .help = "the RPCs: health, faults, lies",
+                                      .help = "the RPCs and feeds: health, faults, lies",
                                       .example = "chain peers",
                                       .run = peers};
 
@@ -141,14 +142,16 @@ static enum loam_status address_of(struct cmd_call *c, const char *word, struct 
 }
 
 static const struct cmd_arg account_args[] = {
-    {"address", CMD_KEY, CMD_REQUIRED, NULL, "an address, or the name of a key", NULL}, {NULL}};
+    {"address", CMD_KEY, CMD_REQUIRED, NULL, "an address, or the name of a key", NULL},
+    {"block", CMD_STR, CMD_NAMED, "latest", "as of this block: number, hash, or latest", NULL},
+    {NULL}};
 
 static enum loam_status account(struct cmd_call *c, struct err *err) {
     json_t *o = NULL;
     struct addr20 a;
     enum loam_status s = address_of(c, cmd_str(c, "address"), &a, err);
     if (!s)
-        s = node_chain_show_account(cmd_node(c), &o, &a, cmd_job(c), err);
+        s = node_chain_show_account(cmd_node(c), &o, &a, cmd_str(c, "block"), cmd_job(c), err);
     if (!s)
         cmd_result(c, o);
     return s;
@@ -163,14 +166,15 @@ const struct cmd entry_chain_account = {.noun = "chain",
 static const struct cmd_arg storage_args[] = {
     {"address", CMD_KEY, CMD_REQUIRED, NULL, "an address, or a contract's name (Ledger)", NULL},
     {"slot", CMD_STR, CMD_REQUIRED, NULL, "number or 0x and 64 hex digits", NULL},
+    {"block", CMD_STR, CMD_NAMED, "latest", "as of this block: number, hash, or latest", NULL},
     {NULL}};
 
 static enum loam_status storage(struct cmd_call *c, struct err *err) {
     struct addr20 a;
-    struct hash32 slot, value;
+    struct hash32 slot;
     struct u256 v;
+    json_t *o = NULL;
     const char *w = cmd_str(c, "address"), *sw = cmd_str(c, "slot");
-    char hex[ADDR_HEX_MAX], sh[HASH_HEX_MAX], vh[HASH_HEX_MAX];
     struct chain *light; /* waits until reads are possible */
     enum loam_status s = node_chain_ready(cmd_node(c), &light, cmd_job(c), err);
     if (!s)
@@ -184,10 +188,9 @@ static enum loam_status storage(struct cmd_call *c, struct err *err) {
             u256_to_be(slot.b, v);
     }
     if (!s)
-        s = node_chain_storage(cmd_node(c), &value, &a, &slot, 1, err);
+        s = node_chain_show_storage(cmd_node(c), &o, &a, &slot, cmd_str(c, "block"), cmd_job(c), err);
     if (!s)
-        cmd_result(c, json_pack("{s:s s:s s:s}", "address", addr_hex(hex, &a), "slot", hash_hex(sh, &slot),
-                                "value", hash_hex(vh, &value)));
+        cmd_result(c, o);
     return s;
 }
 const struct cmd entry_chain_storage = {.noun = "chain",
@@ -340,3 +343,41 @@ const struct cmd entry_chain_send = {.noun = "chain",
                                      .help = "pay coins to an address",
                                      .example = "chain send bob 0.5 --from alice",
                                      .run = pay};
+
+static const struct cmd_arg export_args[] = {
+    {"file", CMD_PATH, 0, NULL, "file to write; the standard output when absent", NULL},
+    {"anchor", CMD_FLAG, CMD_NAMED, NULL, "let the other begin at this node's verified head instead of where this one began", NULL},
+    {NULL}};
+
+static enum loam_status export_file(struct cmd_call *c, struct err *err) {
+    struct node *n = cmd_node(c);
+    json_t *f = NULL;
+    enum loam_status s = node_chain_show_file(n, &f, cmd_flag(c, "anchor"), cmd_job(c), err);
+    char *text = s ? NULL : json_dumps(f, JSON_INDENT(2) | JSON_SORT_KEYS);
+    if (!s && !text)
+        s = err_set(err, LOAM_ENOMEM, "no memory for the chain's file");
+    if (!s && cmd_given(c, "file"))
+        s = file_write(cmd_str(c, "file"), text, strlen(text), 0644, err);
+    else if (!s)
+        cmd_out(c, "%s\n", text);
+    mem_free(text);
+    if (s)
+        json_decref(f);
+    else
+        cmd_result(c, f);
+    return s;
+}
+static void print_export(struct cmd_call *c, const json_t *result) {
+    if (cmd_given(c, "file"))
+        cmd_out(c, "%s: chain %lld, %zu contracts\n", cmd_str(c, "file"), (long long)json_integer_value(json_object_get(result, "chain_id")),
+                json_object_size(json_object_get(result, "contracts")));
+}
+const struct cmd entry_chain_export = {.noun = "chain",
+                                       .verb = "export",
+                                       .args = export_args,
+                                       .help = "the chain's file, with its contracts, for another data folder",
+                                       .text = "Another node takes it over with `chain use --file FILE`. It holds addresses and code "
+                                               "hashes, no keys; its RPC addresses may hold keys of paid RPCs: look before giving it away.",
+                                       .example = "chain export loam-chain.json --anchor",
+                                       .run = export_file,
+                                       .print = print_export};

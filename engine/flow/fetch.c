@@ -22,6 +22,9 @@ static bool cancelled(void *arg) { return job_cancelled(arg); }
 
 const char *fetch_peer(const char *named, const char *locator) {
     struct url u;
+    const char *behind = locator ? strrchr(locator, ' ') : NULL; /* an EigenDA commitment stands before it: flow/eigenda.h */
+    if (behind)
+        locator = behind + 1;
     if (named || !locator || url_parse(&u, locator, NULL) || *u.path)
         return named;
     return locator;

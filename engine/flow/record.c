@@ -3,6 +3,7 @@
 #include "base/entropy.h"
 #include "base/mem.h"
 #include "flow/ask.h"
+#include "flow/eigenda.h"
 #include "flow/flow.h"
 #include "flow/ledger.h"
 #include "flow/train.h"
@@ -337,7 +338,7 @@ static enum loam_status prepare(struct flow *f, json_t **step, char work[WORK_MA
     struct hash32 trace_root, salt, data;
     struct u256 used;
     uint64_t number, attempts, sequence, len, expiry, open;
-    char url[128];
+    char url[128], locator[LOCATOR_MAX];
     struct buf ids = BUF_INIT(8u * BATCH_CALLS_MAX);
     json_t *doc = NULL, *keep = json_array(), *vouchers = NULL, *answers = NULL;
     enum loam_status s = LOAM_OK;
@@ -413,7 +414,12 @@ static enum loam_status prepare(struct flow *f, json_t **step, char work[WORK_MA
     b.data_hash = data;
     b.data_length = len;
     /* Where validators find the bytes; loopback addresses help only those on this machine. */
-    b.data_locator = api_url(f->node, url, sizeof url) ? url : "";
+    TRY(eigenda_publish(f, locator, &data, err));
+    if (api_url(f->node, url, sizeof url))
+        snprintf(locator + strlen(locator), sizeof locator - strlen(locator), "%s", url);
+    else if (*locator)
+        locator[strlen(locator) - 1] = 0;
+    b.data_locator = locator;
     TRY(st_nonce(&b.nonce, err));
     b.expiry = expiry;
     TRY(st_sign(f->node, &sig, NULL, q->key, "Ledger", ST_Batch, &b, err));

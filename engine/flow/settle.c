@@ -1,6 +1,7 @@
 #include "flow/settle.h"
 
 #include "flow/batchdoc.h"
+#include "flow/eigenda.h"
 #include "flow/fetch.h"
 #include "flow/flow.h"
 #include "flow/ledger.h"
@@ -76,7 +77,7 @@ enum loam_status poster_table(struct flow *f, struct payouts *out, uint64_t post
                 last_settled, &x, err));
     TRY(entry_read(f->node, &e, x.batch, err));
     TRY(posted_read(f, &b, &bjson, NULL, &e, err));
-    TRY(fetch_blob(f, fetch_peer(peer, b.data_locator), &b.data_hash, err));
+    TRY(fetch_located(f, fetch_peer(peer, b.data_locator), b.data_locator, &b.data_hash, err));
     TRY(json_blob_get(f->node, &doc, &b.data_hash, err));
     TRY(lines_of(out, doc, err));
     root = payouts_root(out);
@@ -282,7 +283,7 @@ enum loam_status flow_settle(struct flow *f, json_t **out, uint64_t batch, const
         struct hash32 root;
         struct pot pot;
         TRY(pot_read(f->node, &pot, e.poster, err));
-        if (hash_eq(&pot.payout_root, &b.payout_root) && !fetch_blob(f, fetch_peer(peer, b.data_locator), &b.data_hash, NULL)) {
+        if (hash_eq(&pot.payout_root, &b.payout_root) && !fetch_located(f, fetch_peer(peer, b.data_locator), b.data_locator, &b.data_hash, NULL)) {
             TRY(json_blob_get(f->node, &doc, &b.data_hash, err));
             s = lines_of(&p, doc, err);
             json_decref(doc);

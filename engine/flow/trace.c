@@ -3,6 +3,7 @@
 #include "base/mem.h"
 #include "flow/batchdoc.h"
 #include "flow/contribute.h"
+#include "flow/eigenda.h"
 #include "flow/fetch.h"
 #include "flow/ledger.h"
 #include "net/chain.h"
@@ -374,7 +375,7 @@ static enum loam_status walk_batch(struct walk *w, uint64_t batch, bool *done, s
     TRY(posted_read(w->f, &b, &bjson, &tx, &e, err));
     w->peer = fetch_peer(w->peer, b.data_locator);
     x.peer = w->peer;
-    TRY(fetch_blob(w->f, w->peer, &b.data_hash, err));
+    TRY(fetch_located(w->f, w->peer, b.data_locator, &b.data_hash, err));
     TRY(json_blob_get(w->f->node, &doc, &b.data_hash, err));
     s = batch_doc_read(&d, doc, fetch_bytes, &x, err);
     if (!s)

@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "flow/ask.h"
 #include "flow/batchdoc.h"
+#include "flow/eigenda.h"
 #include "flow/fetch.h"
 #include "flow/ledger.h"
 #include "flow/record.h"
@@ -208,7 +209,7 @@ static enum loam_status get_document(struct flow *f, struct batch_doc *d, const 
     json_t *json = NULL;
     enum loam_status s;
     memset(d, 0, sizeof *d);
-    if ((s = fetch_blob(f, peer, &b->data_hash, err)))
+    if ((s = fetch_located(f, peer, b->data_locator, &b->data_hash, err)))
         return s;
     s = json_blob_get(f->node, &json, &b->data_hash, &e);
     if (!s)

@@ -24,16 +24,17 @@
 #define RETRY_MS 2000
 #define WAIT_MS 5000      /* of one wait for a block; then the job's cancel flag is looked at again */
 #define EVIDENCE_MAX 1000 /* lies kept; the oldest go */
+#define EVIDENCE_PAUSE_US 10000000
 
 /* chains/ID.json holds what net/chain.h's chain_config_from_json reads, "l1" as net/anchor.h has it, and of
  * the node's own: urls: [RPC…], name, deploy_block, explorer, faucet, ws: a WebSocket RPC whose newHeads make
- * the client look at once */
+ * the client look at once, proof_urls: [RPC…] that keep the state of old blocks */
 
 struct chain_service {
     struct node *n;
     uv_mutex_t lock; /* file, ready, error */
     struct http *http;
-    struct rpc *rpc;
+    struct rpc *rpc, *archive;
     struct chain *light;
     struct chain_store store;
     struct chain_config cfg;
@@ -46,9 +47,11 @@ struct chain_service {
     bool checked, started;  /* chain id, genesis and codes were checked; it follows the head */
     enum loam_status wrong; /* why not */
     struct err error;
-    uint64_t evidence;
     struct hash32 said; /* the head that the stream heads got last, and its word */
     enum known said_how;
+    uv_mutex_t lies; /* the two below; faults come from the light client's, the feeds' and L1's threads */
+    uint64_t evidence, evidence_no, evidence_us;
+    enum loam_status evidence_last;
     /* the end */
     uv_thread_t stopper;
     bool stopping, joined;
@@ -188,19 +191,39 @@ static json_t *head_json(const struct chain_head *h) {
                      known_word(h->how), "how", how, "stale", h->stale, "base_fee_wei", fee);
 }
 
-json_t *node_chain_peers(struct node *n) {
-    json_t *a = json_array();
-    struct rpc *rpc = node_chain_rpc(n);
+static void add_peer(json_t *a, const struct rpc_health *h, const char *kind) {
+    json_array_append_new(a, json_pack("{s:s s:s s:b s:i s:I s:I s:I s:I s:s}", "url", h->url, "kind", kind, "ok",
+                                       h->score >= 10 && !h->rest_ms, "score", h->score, "calls",
+                                       (json_int_t)h->calls, "faults", (json_int_t)h->faults, "lies",
+                                       (json_int_t)h->lies, "latency_us", (json_int_t)h->latency_us,
+                                       "error", h->last_error));
+}
+
+static void add_peers(json_t *a, struct rpc *rpc, const char *kind) {
     for (size_t i = 0; a && rpc && i < rpc_count(rpc); i++) {
         struct rpc_health h;
         rpc_health(&h, rpc, i);
-        json_array_append_new(a, json_pack("{s:s s:b s:i s:I s:I s:I s:I s:s}", "url", h.url, "ok",
-                                           h.score >= 10 && !h.rest_ms, "score", h.score, "calls",
-                                           (json_int_t)h.calls, "faults", (json_int_t)h.faults, "lies",
-                                           (json_int_t)h.lies, "latency_us", (json_int_t)h.latency_us,
-                                           "error", h.last_error));
+        add_peer(a, &h, kind);
     }
+}
+
+json_t *node_chain_peers(struct node *n) {
+    json_t *a = json_array();
+    struct chain *light = node_chain_light(n);
+    struct anchor_service *l1;
+    struct rpc_health h;
+    add_peers(a, node_chain_rpc(n), "rpc");
+    for (size_t i = 0; a && light && chain_feed_health(&h, light, i); i++)
+        add_peer(a, &h, "feed");
+    if (light)
+        add_peers(a, n->chain->archive, "archive");
+    if (!node_chain_l1(n, &l1, NULL))
+        add_peers(a, chain_endpoints(anchor_service_l1(l1)), "l1");
     return a;
+}
+
+static json_t *named_head(const char *name, uint64_t number, const char *known, const char *how) {
+    return json_pack("{s:s s:I s:s s:s}", "name", name, "number", (json_int_t)number, "known", known, "how", how);
 }
 
 /* The chain topic. The peers' counters move with every call and are left out, so that a quiet chain publishes
@@ -240,10 +263,12 @@ static void publish(struct chain_service *c) {
         json_array_append_new(heads, head_json(&h));
         json_object_set_new(v, "base_fee_wei", json_string(fee));
         json_object_set_new(v, "reorgs", json_integer((json_int_t)h.reorgs));
-        if (h.anchored)
-            json_array_append_new(heads, json_pack("{s:s s:I s:s s:s}", "name", "anchored", "number",
-                                                   (json_int_t)h.anchored, "known", "anchored", "how",
-                                                   "its output root stands on L1"));
+        if (h.signed_to)
+            json_array_append_new(heads, named_head("signed", h.signed_to, "signed", "signed by the sequencer"));
+        if (h.proposed)
+            json_array_append_new(heads, named_head("proposed", h.proposed, "anchored (proposed)", "its output root is proposed on L1"));
+        if (h.resolved)
+            json_array_append_new(heads, named_head("resolved", h.resolved, "anchored (resolved)", "its output root was resolved on L1"));
         struct anchor_state a;
         uv_mutex_lock(&c->lock);
         bool has_l1 = c->anchor != NULL;
@@ -252,9 +277,11 @@ static void publish(struct chain_service *c) {
         uv_mutex_unlock(&c->lock);
         if (has_l1)
             json_object_set_new(v, "l1",
-                                json_pack("{s:I s:i s:i s:I s:s}", "head", (json_int_t)a.l1_head, "agree_k",
+                                json_pack("{s:I s:i s:i s:I s:I s:I s:I s:s}", "head", (json_int_t)a.l1_head, "agree_k",
                                           (int)a.agree_k, "agree_n", (int)a.agree_n, "output",
-                                          (json_int_t)a.last.number, "error", a.status ? a.error : ""));
+                                          (json_int_t)a.last.number, "origin_to", (json_int_t)a.origin_to, "origins_checked",
+                                          (json_int_t)a.origins, "origins_skipped", (json_int_t)a.origins_skipped, "error",
+                                          a.status ? a.error : ""));
         if (!h.following)
             json_object_set_new(
                 v, "sync", json_pack("{s:I s:I}", "at", (json_int_t)h.h.number, "to", (json_int_t)h.target));
@@ -297,11 +324,75 @@ static enum loam_status on_reorg(void *arg, const struct chain_reorg *r, struct 
                json_pack("{s:I s:o s:I s:I}", "number", (json_int_t)r->new_tip, "hash",
                          hash_json(&r->new_hash), "reorg", (json_int_t)(r->old_tip - r->common), "time_ms",
                          (json_int_t)r->at_unix_ms));
-    return outbox_undo(c->n, r->common, err);
+    return outbox_undo(c->n, false, r->common, err);
+}
+
+/* L1's own: nothing of the head's word rests on it, what was sent there does. */
+static enum loam_status on_l1_reorg(void *arg, const struct chain_reorg *r, struct err *err) {
+    struct chain_service *c = arg;
+    log_warn("chain", "L1: blocks %llu to %llu were replaced", (unsigned long long)r->common + 1, (unsigned long long)r->old_tip);
+    return outbox_undo(c->n, true, r->common, err);
 }
 
 static bool is_lie(enum loam_status s) {
-    return (s >= LOAM_EPROTO && s <= LOAM_ECHAIN) || (s >= 64 && s <= 83 && s != LOAM_ESTALE);
+    return chain_is_lie(s) && s != LOAM_ESTALE && s != LOAM_ENULL;
+}
+
+/* The oldest go when there are too many. */
+struct oldest {
+    uint8_t key[16];
+    bool there;
+};
+static bool take_first(void *ctx, const struct store_item *item) {
+    struct oldest *o = ctx;
+    o->there = item->klen == sizeof o->key;
+    if (o->there)
+        memcpy(o->key, item->key, sizeof o->key);
+    return false;
+}
+static void drop_oldest(struct chain_service *c) {
+    struct oldest o = {.there = false};
+    struct store_range all = {0};
+    if (!store_each(c->n->store, TABLE_EVIDENCE, &all, take_first, &o, NULL) && o.there &&
+        !store_del(c->n->store, TABLE_EVIDENCE, o.key, sizeof o.key, NULL))
+        c->evidence--;
+}
+
+static void keep_lie(struct chain_service *c, enum loam_status s, const char *whose, const struct err *e) {
+    char line[ERR_TEXT_MAX + 16];
+    snprintf(line, sizeof line, "%s%s", whose, e->text);
+    json_t *o = json_pack("{s:I s:s s:s}", "time_ms", (json_int_t)clock_unix_ms(), "status", status_name(s), "text", line);
+    char *text = o ? json_dumps(o, JSON_COMPACT) : NULL;
+    uint8_t k[16];
+    struct err se;
+    uv_mutex_lock(&c->lies);
+    /* The same again within seconds, as from an endpoint that is asked every second: once is enough. */
+    bool again = c->evidence_last == s && clock_mono_us() - c->evidence_us < EVIDENCE_PAUSE_US;
+    c->evidence_last = s;
+    if (again) {
+        uv_mutex_unlock(&c->lies);
+        mem_free(text);
+        json_decref(o);
+        return;
+    }
+    c->evidence_us = clock_mono_us();
+    put_be64(k, clock_unix_ms());
+    put_be64(k + 8, ++c->evidence_no);
+    if (c->evidence >= EVIDENCE_MAX)
+        drop_oldest(c);
+    if (text && c->evidence < EVIDENCE_MAX && !store_put(c->n->store, TABLE_EVIDENCE, k, sizeof k, text, strlen(text), &se))
+        c->evidence++;
+    uv_mutex_unlock(&c->lies);
+    mem_free(text);
+    json_decref(o);
+}
+
+static void on_l1_fault(void *arg, enum loam_status s, const struct err *e) {
+    struct chain_service *c = arg;
+    log_warn("chain", "L1: %s", e->text);
+    if (is_lie(s))
+        keep_lie(c, s, "L1: ", e);
+    publish(c);
 }
 
 static void on_fault(void *arg, enum loam_status s, const struct err *e) {
@@ -313,20 +404,8 @@ static void on_fault(void *arg, enum loam_status s, const struct err *e) {
     uv_mutex_unlock(&c->lock);
     if (!again)
         log_warn("chain", "%s", e->text);
-    if (is_lie(s)) {
-        json_t *o = json_pack("{s:I s:s s:s}", "time_ms", (json_int_t)clock_unix_ms(), "status",
-                              status_name(s), "text", e->text);
-        char *text = o ? json_dumps(o, JSON_COMPACT) : NULL;
-        uint8_t k[16];
-        put_be64(k, clock_unix_ms());
-        put_be64(k + 8, c->evidence);
-        struct err se;
-        if (text && c->evidence < EVIDENCE_MAX &&
-            !store_put(c->n->store, TABLE_EVIDENCE, k, sizeof k, text, strlen(text), &se))
-            c->evidence++;
-        mem_free(text);
-        json_decref(o);
-    }
+    if (is_lie(s))
+        keep_lie(c, s, "", e);
     publish(c);
 }
 
@@ -425,6 +504,16 @@ static enum loam_status configure(struct node *n, json_t *file, struct err *err)
                             .timeout_ms = (uint64_t)(option_real(n->opt, "chain.timeout") * 1000)};
     if (!s)
         s = rpc_new(&c->rpc, c->http, &rc, err);
+    const char *archive[RPC_ENDPOINTS_MAX + 1] = {NULL};
+    size_t archives = 0, i;
+    json_t *v;
+    json_array_foreach(json_object_get(file, "proof_urls"), i, v) {
+        if (json_is_string(v) && archives < RPC_ENDPOINTS_MAX)
+            archive[archives++] = json_string_value(v);
+    }
+    if (!s && archives)
+        s = rpc_new(&c->archive, c->http, &(struct rpc_config){.urls = archive}, err);
+    c->cfg.archive = c->archive;
     c->store = (struct chain_store){n, apply, by_number, by_hash, tip, put, get};
     struct chain_events ev = {c, on_head, on_reorg, on_fault};
     if (!s)
@@ -455,6 +544,7 @@ enum loam_status node_chain_open(struct node *n, struct err *err) {
     n->chain = c;
     c->n = n;
     uv_mutex_init(&c->lock);
+    uv_mutex_init(&c->lies);
     atomic_store(&c->down, true);
     struct store_range all = {0};
     enum loam_status s = store_each(n->store, TABLE_EVIDENCE, &all, count_evidence, &c->evidence, err);
@@ -524,7 +614,7 @@ static enum loam_status bring_up(struct job *j, void *arg, struct err *err) {
         const json_t *l1 = json_object_get(c->file, "l1"); /* contracts_set keeps it */
         struct anchor_service *anchor = NULL;
         if (!s && json_is_object(l1))
-            s = anchor_service_new(&anchor, c->http, c->light, l1, &e);
+            s = anchor_service_new(&anchor, c->http, c->light, l1, &(struct chain_events){c, NULL, on_l1_reorg, on_l1_fault}, &e);
         uv_mutex_lock(&c->lock);
         c->wrong = s;
         c->error = e;
@@ -589,11 +679,10 @@ static void close_http(struct node *n, void *arg) {
 
 static void stop_thread(void *arg) {
     struct chain_service *c = arg;
-    uv_mutex_lock(&c->lock); /* publish looks at it under the lock */
-    struct anchor_service *anchor = c->anchor;
-    c->anchor = NULL;
+    uv_mutex_lock(&c->lock);
+    struct anchor_service *anchor = c->anchor; /* whoever waits for L1 is told so; freed when no job is left: node_chain_close */
     uv_mutex_unlock(&c->lock);
-    anchor_service_free(anchor);
+    anchor_service_stop(anchor);
     if (c->light)
         chain_stop(c->light);
     enum loam_status s = node_post(c->n, close_http, NULL, NULL);
@@ -624,12 +713,15 @@ void node_chain_close(struct node *n) {
         return;
     if (c->stopping && !c->joined)
         uv_thread_join(&c->stopper);
+    anchor_service_free(c->anchor);
     chain_free(c->light);
     if (c->rpc)
         rpc_free(c->rpc);
+    rpc_free(c->archive);
     chain_config_clear(&c->cfg);
     urls_free(c->urls);
     json_decref(c->file);
+    uv_mutex_destroy(&c->lies);
     uv_mutex_destroy(&c->lock);
     mem_free(c);
     n->chain = NULL;
@@ -676,6 +768,24 @@ struct rpc *node_chain_rpc(struct node *n) {
 }
 struct http *node_http(struct node *n) {
     return n->chain->http;
+}
+
+enum loam_status node_chain_l1(struct node *n, struct anchor_service **out, struct err *err) {
+    struct chain_service *c = n->chain;
+    enum loam_status s = LOAM_OK;
+    uv_mutex_lock(&c->lock);
+    bool named = c->file && json_is_object(json_object_get(c->file, "l1"));
+    if (!(*out = c->anchor))
+        s = err_set(err, LOAM_ESTATE, named ? "L1 is not up yet; try again" : "the chain's file names no L1 (l1: {urls, chain_id, system_config or portal})");
+    uv_mutex_unlock(&c->lock);
+    return s;
+}
+
+json_t *node_chain_file(struct node *n) {
+    uv_mutex_lock(&n->chain->lock);
+    json_t *f = n->chain->file ? json_deep_copy(n->chain->file) : NULL;
+    uv_mutex_unlock(&n->chain->lock);
+    return f;
 }
 
 enum loam_status node_chain_need(struct node *n, struct chain **out, struct err *err) {
@@ -970,6 +1080,32 @@ static bool add_evidence(void *ctx, const struct store_item *item) {
     return json_array_size(ctx) < EVIDENCE_MAX;
 }
 
+/* Two messages: signature 65, u32le length, signed bytes. */
+static json_t *equivocation(struct chain *light, size_t i) {
+    struct buf b = BUF_INIT(STORE_VALUE_MAX);
+    struct err e = {LOAM_OK, ""};
+    json_t *blocks = json_array(), *number = NULL;
+    enum loam_status s = chain_evidence(light, &b, i, &e);
+    for (size_t at = 0; !s && at + 69 <= b.len;) {
+        struct payload p;
+        char hash[HASH_HEX_MAX], sig[2 * 65 + 1];
+        size_t len = le32(b.data + at + 65);
+        if (len > b.len - at - 69)
+            break;
+        if (!payload_decode(&p, b.data + at + 69, len, 0, &e)) {
+            hex_encode(sig, b.data + at, 65);
+            json_array_append_new(blocks, json_pack("{s:s s:s+}", "hash", hash_hex(hash, &p.h.hash), "signature", "0x", sig));
+            if (!number)
+                number = json_integer((json_int_t)p.h.number);
+        }
+        payload_clear(&p);
+        at += 69 + len;
+    }
+    buf_clear(&b);
+    return json_pack("{s:s s:s s:o s:o}", "status", status_name(LOAM_EEQUIVOCATION), "text", "the sequencer signed two blocks of one height",
+                     "number", number ? number : json_null(), "blocks", blocks);
+}
+
 json_t *node_chain_evidence(struct node *n) {
     json_t *a = json_array();
     struct store_range all = {.backwards = true};
@@ -977,5 +1113,8 @@ json_t *node_chain_evidence(struct node *n) {
         json_decref(a);
         return NULL;
     }
+    struct chain *light = node_chain_light(n);
+    for (size_t i = 0; a && light && i < chain_evidence_count(light); i++)
+        json_array_append_new(a, equivocation(light, i));
     return a;
 }

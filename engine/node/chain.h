@@ -17,6 +17,7 @@ struct job;
 struct http;
 struct chain_service;
 struct chain; /* net/chain.h: the light client */
+struct anchor_service; /* net/anchor.h */
 struct rpc;   /* net/rpc.h */
 
 bool node_chain_configured(struct node *n);
@@ -48,8 +49,12 @@ enum loam_status node_chain_use(struct node *n, const char *url, const char *nam
 /* The same from a chain's file (contrib/chains). */
 enum loam_status node_chain_use_file(struct node *n, const char *path, struct job *j, struct err *err) LOAM_MUST_USE;
 uint64_t node_chain_deploy_block(struct node *n);
-json_t *node_chain_peers(struct node *n);    /* [{url, ok, score, calls, faults, lies, latency_us, error}] */
-json_t *node_chain_evidence(struct node *n); /* lies caught, newest first: [{time_ms, status, text}] */
+json_t *node_chain_peers(struct node *n);    /* [{url, kind: "rpc"|"feed"|"l1"|"archive", ok, score, calls, faults, lies, latency_us, error}] */
+/* The chain's L1, for sending there; lives until the node ends. LOAM_ESTATE: the chain's file names none, or it is not up yet. */
+enum loam_status node_chain_l1(struct node *n, struct anchor_service **out, struct err *err) LOAM_MUST_USE;
+json_t *node_chain_file(struct node *n); /* the chain's file; new reference, NULL when unconfigured */
+/* Lies caught, newest first: [{time_ms, status, text}], then the sequencer's equivocations: [{status, text, number, blocks: [{hash, signature}]}] */
+json_t *node_chain_evidence(struct node *n);
 struct http *node_http(struct node *n);      /* for fetching blobs from other nodes (net/http.h) */
 /* Waits until the head is at least `number`; the job cancels. */
 enum loam_status node_chain_wait_block(struct node *n, uint64_t number, struct job *j, struct err *err) LOAM_MUST_USE;

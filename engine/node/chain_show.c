@@ -86,25 +86,65 @@ enum loam_status node_chain_show_tx(struct node *n, json_t **out, const struct h
     *out = o;
     return o ? LOAM_OK : err_set(err, LOAM_ENOMEM, "no memory");
 }
-enum loam_status node_chain_show_account(struct node *n, json_t **out, const struct addr20 *a, struct job *j,
+enum loam_status node_chain_show_storage(struct node *n, json_t **out, const struct addr20 *a, const struct hash32 *slot, const char *block,
+                                         struct job *j, struct err *err) {
+    struct chain *light;
+    struct header h;
+    struct u256 v;
+    struct hash32 value;
+    char hex[ADDR_HEX_MAX], sh[HASH_HEX_MAX], vh[HASH_HEX_MAX];
+    enum loam_status s = node_chain_ready(n, &light, j, err);
+    if (!s)
+        s = header_of(light, block, &h, err);
+    if (!s)
+        s = chain_slots(light, &v, a, slot, 1, &h, err);
+    if (s)
+        return s;
+    u256_to_be(value.b, v);
+    *out = json_pack("{s:s s:s s:s s:I}", "address", addr_hex(hex, a), "slot", hash_hex(sh, slot), "value", hash_hex(vh, &value), "at_block",
+                     (json_int_t)h.number);
+    return *out ? LOAM_OK : err_set(err, LOAM_ENOMEM, "no memory");
+}
+
+enum loam_status node_chain_show_file(struct node *n, json_t **out, bool anchored, struct job *j, struct err *err) {
+    struct chain *light;
+    struct chain_head head;
+    char hex[HASH_HEX_MAX];
+    enum loam_status s = LOAM_OK;
+    if (anchored && !(s = node_chain_ready(n, &light, j, err)))
+        s = chain_head(light, &head, err);
+    if (s)
+        return s;
+    json_t *f = node_chain_file(n);
+    if (!f)
+        return err_set(err, LOAM_ESTATE, "no chain is configured; `chain use URL`");
+    if (anchored) {
+        json_object_del(f, "start");
+        json_object_set_new(f, "anchor", json_pack("{s:I s:s}", "number", (json_int_t)head.h.number, "hash", hash_hex(hex, &head.h.hash)));
+    }
+    *out = f;
+    return LOAM_OK;
+}
+
+enum loam_status node_chain_show_account(struct node *n, json_t **out, const struct addr20 *a, const char *block, struct job *j,
                                          struct err *err) {
     struct chain *light;
     struct account acc;
-    struct chain_head head;
+    struct header head;
     char hex[ADDR_HEX_MAX], code[HASH_HEX_MAX], wei[U256_DEC_MAX], bh[HASH_HEX_MAX];
     enum loam_status s = node_chain_ready(n, &light, j, err);
     if (!s)
-        s = chain_head(light, &head, err);
+        s = header_of(light, block, &head, err);
     if (!s)
-        s = chain_account(light, &acc, a, &head.h, err);
+        s = chain_account(light, &acc, a, &head, err);
     if (s)
         return s;
     u256_format(wei, acc.balance);
     *out = json_pack(
         "{s:s s:s s:I s:b s:s s:I s:s s:s}", "address", addr_hex(hex, a), "balance_wei", wei, "nonce",
         (json_int_t)acc.nonce, "contract", !hash_eq(&acc.code_hash, &account_empty_code), "code_hash",
-        hash_hex(code, &acc.code_hash), "at_block", (json_int_t)head.h.number, "at_hash",
-        hash_hex(bh, &head.h.hash), "known", "proven by eth_getProof against the block's state root");
+        hash_hex(code, &acc.code_hash), "at_block", (json_int_t)head.number, "at_hash",
+        hash_hex(bh, &head.hash), "known", "proven by eth_getProof against the block's state root");
     return *out ? LOAM_OK : err_set(err, LOAM_ENOMEM, "no memory");
 }
 

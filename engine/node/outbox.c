@@ -26,8 +26,8 @@
 #define KEEPER_MS 5000 /* how often transactions that nobody waits for are looked after */
 #define ENTRY_MAX (2u << 20) /* bytes of an entry: calldata as hex, a few times */
 
-/* OUTBOX table, by key: JSON {key, from, address, nonce, to|null, value, data (hex), gas, what, digest,
- * state, sent_ms, txs: [{hash, raw (hex), max_fee, tip}], and, confirmed: {tx, block, block_hash, index,
+/* OUTBOX table, by key: JSON {key, from, address, nonce, to|null, value, data (hex), gas, what, digest, layer (1: on L1; else absent),
+ * state, sent_ms, txs: [{hash, raw (hex), max_fee, tip}] (or {hash, forced: true}: the deposit that does the same), and, confirmed: {tx, block, block_hash, index,
  * gas_used, ok, fee, created, logs}}. NONCE table, by chain id (u64 be) and address: next nonce (u64 be).
  * Both change in one batch, before anything is sent. */
 struct outbox {
@@ -120,8 +120,29 @@ static enum loam_status save(struct node *n, const json_t *e, struct err *err) {
     return s;
 }
 
-static void nonce_key(uint8_t k[28], struct node *n, const struct addr20 *a) {
-    put_be64(k, node_chain_id(n));
+static bool on_l1(const json_t *e) {
+    return json_integer_value(json_object_get(e, "layer")) == 1;
+}
+
+static enum loam_status chain_of(struct node *n, bool l1, struct chain **out, struct job *j, struct err *err) {
+    struct anchor_service *a;
+    enum loam_status s = node_chain_ready(n, out, j, err);
+    if (!s && l1 && !(s = node_chain_l1(n, &a, err)))
+        *out = anchor_service_l1(a);
+    return s;
+}
+
+/* What is broadcast: the newest that has bytes. */
+static json_t *newest(const json_t *e) {
+    json_t *txs = json_object_get(e, "txs");
+    for (size_t i = json_array_size(txs); i--;)
+        if (*text_of(json_array_get(txs, i), "raw"))
+            return json_array_get(txs, i);
+    return NULL;
+}
+
+static void nonce_key(uint8_t k[28], const struct chain *c, const struct addr20 *a) {
+    put_be64(k, chain_network(c));
     memcpy(k + 8, a->b, 20);
 }
 
@@ -132,7 +153,7 @@ static struct hash32 digest_of(const struct outbox_tx *tx, const struct addr20 *
     struct hash32 h;
     keccak_init(&k);
     keccak_add(&k, from->b, 20);
-    w[0] = tx->to != NULL;
+    w[0] = (uint8_t)((tx->to != NULL) | (tx->l1 ? 2 : 0));
     keccak_add(&k, w, 1);
     if (tx->to)
         keccak_add(&k, tx->to->b, 20);
@@ -364,12 +385,12 @@ static enum loam_status sign_by_keys(void *ctx, uint8_t sig[65], const struct ha
 }
 
 /* Signs the entry's transaction with these fees and appends it to its txs. */
-static enum loam_status add_signed(struct node *n, json_t *e, struct u256 max_fee, struct u256 tip,
+static enum loam_status add_signed(struct node *n, const struct chain *c, json_t *e, struct u256 max_fee, struct u256 tip,
                                    struct err *err) {
     struct signing g = {n, text_of(e, "from")};
     struct tx_signer signer = {.sign = sign_by_keys, .ctx = &g};
     struct tx t = {.type = TX_1559,
-                   .chain_id = node_chain_id(n),
+                   .chain_id = chain_network(c),
                    .nonce = (uint64_t)json_integer_value(json_object_get(e, "nonce")),
                    .gas = (uint64_t)json_integer_value(json_object_get(e, "gas")),
                    .gas_price = max_fee,
@@ -441,7 +462,7 @@ static enum loam_status next_nonce(struct node *n, struct chain *c, uint64_t *ou
     enum loam_status s = chain_nonce(c, &chains, from, err);
     if (s)
         return s;
-    nonce_key(k, n, from);
+    nonce_key(k, c, from);
     s = store_get(n->store, TABLE_NONCE, k, sizeof k, &b, err);
     if (s == LOAM_ENOTFOUND || (!s && b.len != 8)) {
         *out = chains;
@@ -487,8 +508,8 @@ static enum loam_status funds(struct node *n, struct chain *c, const struct outb
         char hex[ADDR_HEX_MAX], have[U256_DEC_MAX + 2], want[U256_DEC_MAX + 2];
         u256_format_coin(have, a.balance);
         u256_format_coin(want, need);
-        return err_set(err, LOAM_EFUNDS, "%s: %s (key %s) has %s OPEN, %s are needed with gas", tx->what,
-                       addr_hex(hex, from), tx->from, have, want);
+        return err_set(err, LOAM_EFUNDS, "%s: %s (key %s) has %s %s, %s are needed with gas", tx->what,
+                       addr_hex(hex, from), tx->from, have, tx->l1 ? "ether on L1" : "OPEN", want);
     }
     if (!s)
         s = keys_spend(n, tx->from, need, err);
@@ -522,13 +543,15 @@ static enum loam_status prepare(struct node *n, struct chain *c, json_t **out, c
         hash_hex(dig, digest), "state", "signed", "sent_ms", (json_int_t)clock_unix_ms(), "txs");
     if (!e)
         return err_set(err, LOAM_ENOMEM, "no memory for the outbox");
-    s = add_signed(n, e, max_fee, tip, err);
+    if (tx->l1)
+        json_object_set_new(e, "layer", json_integer(1));
+    s = add_signed(n, c, e, max_fee, tip, err);
     struct store_batch *b = NULL;
     if (!s)
         s = store_batch_new(&b, err);
     if (!s) {
         uint8_t k[28], v[8];
-        nonce_key(k, n, from);
+        nonce_key(k, c, from);
         put_be64(v, nonce + 1);
         s = batch_entry(b, e, true, err);
         if (!s)
@@ -550,8 +573,7 @@ static enum loam_status prepare(struct node *n, struct chain *c, json_t **out, c
 /* Sends the newest bytes of an entry. What the RPC says against it is remembered, not final: another one may
  * have it. */
 static enum loam_status broadcast(struct chain *c, const json_t *e, struct err *err) {
-    json_t *txs = json_object_get(e, "txs");
-    const char *hex = text_of(json_array_get(txs, json_array_size(txs) - 1), "raw");
+    const char *hex = text_of(newest(e), "raw");
     struct buf raw = BUF_INIT(OUTBOX_DATA_MAX + 1024);
     struct hash32 hash;
     enum loam_status s = hex_decode_buf(&raw, hex, strlen(hex), err);
@@ -614,7 +636,7 @@ static enum loam_status look(struct node *n, struct chain *c, json_t *e, struct 
 
 /* The same nonce with fees an eighth higher: nodes take nothing less for a replacement. */
 static enum loam_status replace(struct node *n, struct chain *c, json_t *e, struct err *err) {
-    json_t *txs = json_object_get(e, "txs"), *last = json_array_get(txs, json_array_size(txs) - 1);
+    json_t *txs = json_object_get(e, "txs"), *last = newest(e);
     struct u256 fee, tip, more, now_fee, now_tip, limit;
     if (json_array_size(txs) > REPLACE_MAX)
         return LOAM_OK;
@@ -639,7 +661,7 @@ static enum loam_status replace(struct node *n, struct chain *c, json_t *e, stru
         tip = now_tip;
     if (u256_cmp(fee, limit) > 0)
         return LOAM_OK; /* as much as the user allows is out already */
-    s = add_signed(n, e, fee, tip, err);
+    s = add_signed(n, c, e, fee, tip, err);
     if (!s)
         s = save(n, e, err);
     if (!s) {
@@ -666,21 +688,49 @@ static enum loam_status reverted(struct node *n, struct chain *c, const json_t *
                    text_of(json_object_get(e, "result"), "tx"), reason);
 }
 
-static enum loam_status wait_for(struct node *n, struct chain *c, json_t *e, struct outbox_result *out,
+/* The entry as it stands now: another job may have forced it in. */
+static enum loam_status again(struct node *n, json_t **e, struct err *err) {
+    json_t *now = NULL;
+    enum loam_status s = load(n, &now, text_of(*e, "key"), err);
+    if (s)
+        return s;
+    json_decref(*e);
+    *e = now;
+    return LOAM_OK;
+}
+
+static enum loam_status wait_for(struct node *n, struct chain *c, json_t **at, struct outbox_result *out,
                                  struct job *j, struct err *err) {
+    json_t *e = *at;
     uint64_t sent = clock_mono_us(), raised = sent;
     struct err said = {LOAM_OK, ""};
     enum loam_status b = broadcast(c, e, &said);
     if (!b && strcmp(text_of(e, "state"), "signed") == 0) {
-        json_object_set_new(e, "state", json_string("sent"));
-        enum loam_status s = save(n, e, err);
+        uv_mutex_lock(&n->outbox->lock);
+        enum loam_status s = again(n, at, err);
+        e = *at;
+        if (!s && strcmp(text_of(e, "state"), "signed") == 0) {
+            json_object_set_new(e, "state", json_string("sent"));
+            s = save(n, e, err);
+        }
+        uv_mutex_unlock(&n->outbox->lock);
         if (s)
             return s;
     }
     if (b && b != LOAM_ENONCE)
         log_warn("outbox", "%s: %s", text_of(e, "key"), said.text);
     for (;;) {
-        enum loam_status s = look(n, c, e, out, err);
+        uv_mutex_lock(&n->outbox->lock);
+        enum loam_status s = again(n, at, err);
+        uv_mutex_unlock(&n->outbox->lock);
+        e = *at;
+        if (s)
+            return s;
+        if (!is_open(e)) { /* confirmed by whoever looked first */
+            s = result_parse(out, json_object_get(e, "result"), err);
+            return s ? s : out->ok ? LOAM_OK : reverted(n, c, e, err);
+        }
+        s = look(n, c, e, out, err);
         if (s == LOAM_OK)
             return out->ok ? LOAM_OK : reverted(n, c, e, err);
         if (s != LOAM_ENOTFOUND)
@@ -694,8 +744,12 @@ static enum loam_status wait_for(struct node *n, struct chain *c, json_t *e, str
                            text_of(e, "address"), text_of(e, "key"));
         if (b != LOAM_ENONCE && now - raised > option_uint(n->opt, "tx.replace-after") * 1000000ull) {
             struct err re;
-            if (replace(n, c, e, &re))
+            uv_mutex_lock(&n->outbox->lock);
+            enum loam_status rs = again(n, at, &re);
+            e = *at;
+            if (rs || (is_open(e) && (rs = replace(n, c, e, &re))))
                 log_warn("outbox", "%s: %s", text_of(e, "key"), re.text);
+            uv_mutex_unlock(&n->outbox->lock);
             raised = sent = now;
         } else if (b != LOAM_ENONCE && now - sent > REBROADCAST_MS * 1000ull) {
             b = broadcast(c, e, &said);
@@ -722,7 +776,9 @@ enum loam_status outbox_send(struct node *n, struct outbox_result *out, const ch
                        OUTBOX_DATA_MAX);
     enum loam_status s = keys_address(n, tx->from, &from, err);
     if (!s)
-        s = node_chain_ready(n, &c, j, err);
+        s = chain_of(n, tx->l1, &c, j, err);
+    if (!s && tx->l1 && (s = chain_sync(c, err)) == LOAM_ESTALE) /* its head is looked at once a minute */
+        s = LOAM_OK;
     if (s)
         return s;
     struct hash32 digest = digest_of(tx, &from);
@@ -745,8 +801,67 @@ enum loam_status outbox_send(struct node *n, struct outbox_result *out, const ch
         if (!s && !out->ok)
             s = reverted(n, c, e, err);
     } else if (!s) {
-        s = wait_for(n, c, e, out, j, err);
+        s = wait_for(n, c, &e, out, j, err);
     }
+    json_decref(e);
+    return s;
+}
+
+enum loam_status outbox_stuck(struct node *n, json_t **entry, const char *key, struct err *err) {
+    enum loam_status s = LOAM_ENOTFOUND;
+    *entry = NULL;
+    if (key) {
+        s = load(n, entry, key, err);
+    } else {
+        json_t *open = entries(n, true), *e;
+        size_t i;
+        json_array_foreach(open, i, e) {
+            if (!on_l1(e) && (!*entry || json_integer_value(json_object_get(e, "sent_ms")) < json_integer_value(json_object_get(*entry, "sent_ms"))))
+                *entry = e;
+        }
+        json_incref(*entry);
+        json_decref(open);
+        s = *entry ? LOAM_OK : err_set(err, LOAM_ENOTFOUND, "no transaction is out; see: chain pending");
+    }
+    if (!s && (!is_open(*entry) || on_l1(*entry))) {
+        s = err_set(err, LOAM_ESTATE, on_l1(*entry) ? "%s goes to L1 itself" : "%s is confirmed already", text_of(*entry, "key"));
+        json_decref(*entry);
+        *entry = NULL;
+    }
+    return s == LOAM_ENOTFOUND && key ? err_set(err, s, "no transaction was sent under the key %s; see: chain pending", key) : s;
+}
+
+enum loam_status outbox_forced(struct node *n, const char *key, const struct hash32 *tx, struct err *err) {
+    json_t *e = NULL, *t;
+    char hex[HASH_HEX_MAX];
+    size_t i;
+    bool known = false;
+    hash_hex(hex, tx);
+    uv_mutex_lock(&n->outbox->lock);
+    enum loam_status s = load(n, &e, key, err);
+    json_array_foreach(json_object_get(e, "txs"), i, t) {
+        known = known || strcmp(text_of(t, "hash"), hex) == 0;
+    }
+    if (!s && !known && is_open(e)) {
+        if (json_array_append_new(json_object_get(e, "txs"), json_pack("{s:s s:b}", "hash", hex, "forced", 1)))
+            s = err_set(err, LOAM_ENOMEM, "no memory for the outbox");
+        else
+            s = save(n, e, err);
+    }
+    uv_mutex_unlock(&n->outbox->lock);
+    json_decref(e);
+    return s;
+}
+
+enum loam_status outbox_wait(struct node *n, struct outbox_result *out, const char *key, struct job *j, struct err *err) {
+    struct chain *c;
+    json_t *e = NULL;
+    *out = (struct outbox_result){0};
+    enum loam_status s = load(n, &e, key, err);
+    if (!s)
+        s = chain_of(n, on_l1(e), &c, j, err);
+    if (!s)
+        s = wait_for(n, c, &e, out, j, err);
     json_decref(e);
     return s;
 }
@@ -793,6 +908,8 @@ static enum loam_status keep(struct job *j, void *arg, struct err *err) {
         struct err le;
         if (job_cancelled(j))
             break;
+        if (chain_of(n, on_l1(e), &c, NULL, &le))
+            continue;
         s = look(n, c, e, &r, &le);
         if (s == LOAM_ENOTFOUND &&
             clock_unix_ms() - (uint64_t)json_integer_value(json_object_get(e, "sent_ms")) > REBROADCAST_MS)
@@ -825,13 +942,13 @@ void outbox_tick(struct node *n) {
 }
 
 /* On the light client's thread, before the headers go. */
-enum loam_status outbox_undo(struct node *n, uint64_t common, struct err *err) {
+enum loam_status outbox_undo(struct node *n, bool l1, uint64_t common, struct err *err) {
     json_t *all = entries(n, false), *e;
     size_t i;
     enum loam_status s = all ? LOAM_OK : err_set(err, LOAM_ENOMEM, "no memory for the outbox");
     json_array_foreach(all, i, e) {
         json_t *r = json_object_get(e, "result");
-        if (s || !r || (uint64_t)json_integer_value(json_object_get(r, "block")) <= common)
+        if (s || !r || on_l1(e) != l1 || (uint64_t)json_integer_value(json_object_get(r, "block")) <= common)
             continue;
         log_warn("outbox", "%s: its block was replaced; it is sent again", text_of(e, "key"));
         json_object_set_new(e, "state", json_string("sent"));

@@ -31,6 +31,7 @@ struct outbox_tx {
     const uint8_t *data;     /* borrowed during the call */
     size_t len;
     uint64_t gas;     /* 0: estimated (the RPC's word) and a quarter more */
+    bool l1;          /* on the chain's L1 (its file's "l1"), with nonces and receipts of there */
     const char *what; /* for people: "commit of a contribution" */
 };
 
@@ -61,6 +62,13 @@ enum loam_status outbox_send(struct node *n, struct outbox_result *out, const ch
 void outbox_result_clear(struct outbox_result *r);
 /* The result of an earlier send; LOAM_ENOTFOUND if the key was never sent, LOAM_ESTATE if not confirmed yet. */
 enum loam_status outbox_find(struct node *n, struct outbox_result *out, const char *key, struct err *err) LOAM_MUST_USE;
+/* For a transaction that the sequencer leaves out. The entry under the key as JSON (new reference; fields: outbox.c); LOAM_ENOTFOUND,
+ * LOAM_ESTATE when it is confirmed. key NULL: the oldest that is out. */
+enum loam_status outbox_stuck(struct node *n, json_t **entry, const char *key, struct err *err) LOAM_MUST_USE;
+/* From now on the receipt of this L2 transaction (the deposit that does the same) is looked for too: it confirms the entry. */
+enum loam_status outbox_forced(struct node *n, const char *key, const struct hash32 *tx, struct err *err) LOAM_MUST_USE;
+/* Waits for the verified receipt of an entry that is out already. As outbox_send. */
+enum loam_status outbox_wait(struct node *n, struct outbox_result *out, const char *key, struct job *j, struct err *err) LOAM_MUST_USE;
 /* [{key, from, nonce, tx, state:"signed"|"sent"|"confirmed"|"failed", block, what, sent_ms}], newest first; new reference. */
 json_t *outbox_list(struct node *n);
 size_t outbox_pending(struct node *n);

@@ -89,6 +89,6 @@ enum loam_status outbox_open(struct node *n, struct err *err) LOAM_MUST_USE;
 void outbox_close(struct node *n);
 void outbox_tick(struct node *n);
 /* Blocks above `common` are gone: transactions confirmed there are out again. */
-enum loam_status outbox_undo(struct node *n, uint64_t common, struct err *err) LOAM_MUST_USE;
+enum loam_status outbox_undo(struct node *n, bool l1, uint64_t common, struct err *err) LOAM_MUST_USE;
 
 #endif

@@ -9,7 +9,7 @@
  * State topics
  *   node         {version, pid, dir, started_ms, jobs, clients, state:"running"|"stopping", started_by_console, api:URL|null,
  *                 backend:"avx2"|…, threads, memory_bytes, compute:{ask_s, validate_s, train_s}, next:"command to try next"}
- *   chain        {configured:bool, chain_id, name, ok:bool, error, heads:[{name:"latest"|"anchored", number, hash,
+ *   chain        {configured:bool, chain_id, name, ok:bool, error, heads:[{name:"latest"|"signed"|"proposed"|"resolved", number, hash,
  *                 time_ms, known:"signed"|"linked"|"anchored"|"agreed", how:"text, e.g. linked to 120, agreed 2 of 2"}],
  *                 sync:{from, at, to}|null, base_fee_wei, peers:[{url, ok:bool, head, latency_ms, error}],
  *                 l1:{head, agree_k, agree_n, output, error} (where the chain's file names an L1),

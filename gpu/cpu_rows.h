@@ -372,32 +372,98 @@ static enum loam_status cpu_embed(struct gpu *g, float *y, size_t ldy, const str
 /* ---------------------------------------------------------------- adapters of a batch */
 
 struct lora_job {
+    struct gpu *g;
     float *y;
     size_t ldy;
     const float *x;
     size_t ldx;
-    uint32_t t;
+    uint32_t t, per; /* per: tokens of a task */
     const struct gpu_lora *list;
     const int32_t *map;
-    float *h;    /* t x rp */
-    uint32_t rp; /* widest rank, padded */
-    uint32_t split;
+    size_t rp; /* widest rank, padded */
 };
 
-/* h = A x for up to four tokens, whatever their adapters: lanes are ranks, and the four chains hide each other's latency. */
-#define LORA_T 4
-static void lora_h_task(void *arg, uint32_t task, int thread) {
+#define LORA_T 4    /* most tokens of a task: their chains hide each other's latency */
+#define LORA_N 2048 /* outputs that are added up together: they stay in the first cache */
+
+/* h = A x for up to four tokens, whatever their adapters: lanes are ranks. A is read in order, one line ahead by hand because
+ * each adapter's part is short; B, which is wanted next, is asked for meanwhile. */
+INL void lora_h(const struct gpu_lora *const *a, const float *const *x, float *const *h, uint32_t k_all) {
+    uint32_t widest = 0;
+    for (int i = 0; i < LORA_T; i++)
+        widest = a[i]->r > widest ? a[i]->r : widest;
+    for (uint32_t r = 0; r < widest; r += W) {
+        const float *p[LORA_T], *b[LORA_T];
+        size_t step[LORA_T], left[LORA_T];
+        uint32_t at[LORA_T];
+        for (int i = 0; i < LORA_T; i++) {
+            step[i] = gpu_lora_pad(a[i]->r);
+            at[i] = r < step[i] ? r : 0; /* a smaller rank computes its first lanes again */
+            p[i] = a[i]->at + at[i];
+            b[i] = a[i]->bt;
+            left[i] = r ? 0 : a[i]->r * gpu_lora_pad(a[i]->n) / 16; /* lines */
+        }
+        vf c0 = vf_zero(), c1 = c0, c2 = c0, c3 = c0;
+#define STEP(i)                                                                                                       \
+    __builtin_prefetch(p[i] + (k + 12) * step[i]);                                                                    \
+    if (k < left[i])                                                                                                  \
+        __builtin_prefetch(b[i] + 16 * (size_t)k, 0, 2);                                                              \
+    c##i = vf_fma(vf_set(x[i][k]), vf_load(p[i] + k * step[i]), c##i);
+        for (uint32_t k = 0; k < k_all; k++) {
+            STEP(0)
+            STEP(1)
+            STEP(2)
+            STEP(3)
+        }
+#undef STEP
+        vf_store(h[0] + at[0], c0);
+        vf_store(h[1] + at[1], c1);
+        vf_store(h[2] + at[2], c2);
+        vf_store(h[3] + at[3], c3);
+    }
+}
+
+/* y = fma(scale, B h, y) for one token. B is read in order, four of its rows at a time; the sums wait in acc. */
+INL void lora_y(const struct gpu_lora *a, const float *h, float *y, float *acc) {
+    size_t np = gpu_lora_pad(a->n);
+    for (size_t from = 0; from < a->n; from += LORA_N) {
+        size_t n = a->n - from < LORA_N ? a->n - from : LORA_N, whole = (n + W - 1) / W * W;
+        const float *b = a->bt + from;
+        uint32_t r = 0;
+        for (; r + 4 <= a->r; r += 4, b += 4 * np) {
+            vf h0 = vf_set(h[r]), h1 = vf_set(h[r + 1]), h2 = vf_set(h[r + 2]), h3 = vf_set(h[r + 3]);
+            for (size_t i = 0; i < whole; i += W) {
+                vf c = vf_fma(h0, vf_load(b + i), r ? vf_load(acc + i) : vf_zero());
+                c = vf_fma(h1, vf_load(b + np + i), c);
+                c = vf_fma(h2, vf_load(b + 2 * np + i), c);
+                vf_store(acc + i, vf_fma(h3, vf_load(b + 3 * np + i), c));
+            }
+        }
+        for (; r < a->r; r++, b += np)
+            for (size_t i = 0; i < whole; i += W)
+                vf_store(acc + i, vf_fma(vf_set(h[r]), vf_load(b + i), r ? vf_load(acc + i) : vf_zero()));
+        vf s = vf_set(a->scale);
+        size_t i = 0;
+        for (; i + W <= n; i += W)
+            vf_store(y + from + i, vf_fma(s, vf_load(acc + i), vf_load(y + from + i)));
+        for (; i < n; i++)
+            y[from + i] = arith_fma(a->scale, acc[i], y[from + i]);
+    }
+}
+
+static void lora_task(void *arg, uint32_t task, int thread) {
     const struct lora_job *j = arg;
+    float *scratch = pool_each(j->g->pool, thread), *acc = scratch + LORA_T * j->rp;
     const struct gpu_lora *a[LORA_T];
     const float *x[LORA_T];
-    float *h[LORA_T];
-    uint32_t n = 0, k_all = j->list[0].k, widest = 0;
-    for (uint32_t t = task * LORA_T; t < (task + 1) * LORA_T && t < j->t; t++)
+    float *h[LORA_T], *y[LORA_T];
+    uint32_t n = 0;
+    for (uint32_t t = task * j->per; t < (task + 1) * j->per && t < j->t; t++)
         if (!j->map || j->map[t] >= 0) {
             a[n] = &j->list[j->map ? j->map[t] : 0];
-            widest = a[n]->r > widest ? a[n]->r : widest;
             x[n] = j->x + t * j->ldx;
-            h[n++] = j->h + (size_t)t * j->rp;
+            h[n] = scratch + n * j->rp;
+            y[n++] = j->y + t * j->ldy;
         }
     if (!n)
         return;
@@ -406,69 +472,9 @@ static void lora_h_task(void *arg, uint32_t task, int thread) {
         x[i] = x[n - 1];
         h[i] = h[n - 1];
     }
-    for (uint32_t r = 0; r < widest; r += W) {
-        const float *p[LORA_T];
-        size_t step[LORA_T];
-        uint32_t at[LORA_T];
-        for (int i = 0; i < LORA_T; i++) {
-            step[i] = gpu_lora_pad(a[i]->r);
-            at[i] = r < step[i] ? r : 0; /* a smaller rank computes its first lanes again */
-            p[i] = a[i]->at + at[i];
-        }
-        vf c0 = vf_zero(), c1 = c0, c2 = c0, c3 = c0;
-        for (uint32_t k = 0; k < k_all; k++) {
-            c0 = vf_fma(vf_set(x[0][k]), vf_load(p[0] + k * step[0]), c0);
-            c1 = vf_fma(vf_set(x[1][k]), vf_load(p[1] + k * step[1]), c1);
-            c2 = vf_fma(vf_set(x[2][k]), vf_load(p[2] + k * step[2]), c2);
-            c3 = vf_fma(vf_set(x[3][k]), vf_load(p[3] + k * step[3]), c3);
-        }
-        vf_store(h[0] + at[0], c0);
-        vf_store(h[1] + at[1], c1);
-        vf_store(h[2] + at[2], c2);
-        vf_store(h[3] + at[3], c3);
-    }
-}
-
-/* y = fma(scale, B h, y): a task is a part of the outputs, for all tokens. */
-static void lora_y_task(void *arg, uint32_t task, int thread) {
-    const struct lora_job *j = arg;
-    uint32_t blocks = (j->list[0].n + W - 1) / W, from = blocks * task / j->split * W, to = blocks * (task + 1) / j->split * W;
-    uint32_t n = j->list[0].n;
-    for (uint32_t t = 0; t < j->t; t++) {
-        if (j->map && j->map[t] < 0)
-            continue;
-        const struct gpu_lora *a = &j->list[j->map ? j->map[t] : 0];
-        size_t np = gpu_lora_pad(a->n);
-        const float *h = j->h + (size_t)t * j->rp;
-        float *y = j->y + t * j->ldy;
-        vf s = vf_set(a->scale);
-        uint32_t i = from;
-        for (; i + 2 * W <= to && i + 2 * W <= n; i += 2 * W) {
-            vf c0 = vf_zero(), c1 = c0;
-            const float *b = a->bt + i;
-            for (uint32_t r = 0; r < a->r; r++, b += np) {
-                vf v = vf_set(h[r]);
-                c0 = vf_fma(v, vf_load(b), c0);
-                c1 = vf_fma(v, vf_load(b + W), c1);
-            }
-            vf_store(y + i, vf_fma(s, c0, vf_load(y + i)));
-            vf_store(y + i + W, vf_fma(s, c1, vf_load(y + i + W)));
-        }
-        for (; i < to && i < n; i += W) {
-            vf c0 = vf_zero();
-            const float *b = a->bt + i;
-            for (uint32_t r = 0; r < a->r; r++, b += np)
-                c0 = vf_fma(vf_set(h[r]), vf_load(b), c0);
-            if (i + W <= n) {
-                vf_store(y + i, vf_fma(s, c0, vf_load(y + i)));
-            } else {
-                float part[W];
-                vf_store(part, c0);
-                for (uint32_t k = 0; i + k < n; k++)
-                    y[i + k] = arith_fma(a->scale, part[k], y[i + k]);
-            }
-        }
-    }
+    lora_h(a, x, h, j->list[0].k);
+    for (uint32_t i = 0; i < n; i++)
+        lora_y(a[i], h[i], y[i], acc);
 }
 
 static enum loam_status cpu_lora(struct gpu *g, float *y, size_t ldy, const float *x, size_t ldx, uint32_t t,
@@ -478,17 +484,15 @@ static enum loam_status cpu_lora(struct gpu *g, float *y, size_t ldy, const floa
     if (s || !any)
         return s;
     GPU_BEGIN(g);
-    struct lora_job j = {.y = y, .ldy = ldy, .x = x, .ldx = ldx, .t = t, .list = list, .map = map};
+    struct lora_job j = {.g = g, .y = y, .ldy = ldy, .x = x, .ldx = ldx, .t = t, .list = list, .map = map};
     for (int i = 0; i < n_list; i++)
-        j.rp = gpu_lora_pad(list[i].r) > j.rp ? (uint32_t)gpu_lora_pad(list[i].r) : j.rp;
-    s = pool_scratch(g->pool, (size_t)t * j.rp * sizeof(float), 0, err);
+        j.rp = gpu_lora_pad(list[i].r) > j.rp ? gpu_lora_pad(list[i].r) : j.rp;
+    s = pool_scratch(g->pool, 0, (LORA_T * j.rp + LORA_N) * sizeof(float), err);
     if (s)
         return s;
-    j.h = pool_shared(g->pool);
-    pool_run(g->pool, (t + LORA_T - 1) / LORA_T, lora_h_task, &j);
-    uint64_t work = (uint64_t)t * list[0].n * list[0].r;
-    j.split = work < 20000 ? 1 : (uint32_t)g->threads;
-    pool_run(g->pool, j.split, lora_y_task, &j);
+    j.per = (t + (uint32_t)g->threads - 1) / (uint32_t)g->threads;
+    j.per = j.per > LORA_T ? LORA_T : j.per;
+    pool_run(g->pool, (t + j.per - 1) / j.per, lora_task, &j);
     return LOAM_OK;
 }
 

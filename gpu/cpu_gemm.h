@@ -9,7 +9,7 @@
 #define MR 12
 #define NR 32
 #define EACH_ROW(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11)
-#elif defined(SIMD_AVX2)
+#elif defined(SIMD_AVX2) || defined(SIMD_NEON)
 #define MR 6
 #define NR 16
 #define EACH_ROW(X) X(0) X(1) X(2) X(3) X(4) X(5)

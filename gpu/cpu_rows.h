@@ -644,6 +644,11 @@ INL int64_t dot_i8(const int8_t *a, const int8_t *b, size_t len) {
         _mm256_storeu_si256((__m256i *)part, _mm256_add_epi32(s0, s1));
         for (int k = 0; k < 8; k++)
             sum += part[k];
+#elif defined(SIMD_NEON)
+        int32x4_t s0 = vdupq_n_s32(0);
+        for (; i + 16 <= n; i += 16)
+            s0 = q8_dot(s0, vld1q_s8(a + at + i), vld1q_s8(b + at + i));
+        sum = vaddvq_s32(s0);
 #endif
         for (; i < n; i++)
             sum += a[at + i] * b[at + i];

@@ -7,6 +7,9 @@
 #ifdef __x86_64__
 #include <cpuid.h>
 #endif
+#if defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
+#endif
 
 #include "base/banned.h"
 
@@ -31,11 +34,24 @@ static bool has_avx512(void) {
            __builtin_cpu_supports("avx512vnni");
 }
 #endif
+#ifdef __aarch64__
+static bool has_dotprod(void) {
+#if defined(__linux__)
+    return getauxval(AT_HWCAP) >> 20 & 1; /* HWCAP_ASIMDDP */
+#else
+    return false;
+#endif
+}
+#endif
 
 static const struct backend backends[] = {
 #ifdef __x86_64__
     {"avx512", &gpu_ops_avx512, has_avx512},
     {"avx2", &gpu_ops_avx2, has_avx2},
+#endif
+#ifdef __aarch64__
+    {"neon-dot", &gpu_ops_neon_dot, has_dotprod},
+    {"neon", &gpu_ops_neon, always},
 #endif
     {"plain", &gpu_ops_plain, always},
     {"ref", &gpu_ops_ref, always},

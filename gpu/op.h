@@ -32,7 +32,7 @@ enum loam_status gpu_check_seg(const uint32_t *seg, uint32_t n_seg, struct err *
             p##_quant_pow2, p##_dot_i8, p##_gemm_f64i8, p##_finite                                                    \
     }
 
-extern const struct gpu_ops gpu_ops_ref, gpu_ops_plain, gpu_ops_avx2, gpu_ops_avx512;
+extern const struct gpu_ops gpu_ops_ref, gpu_ops_plain, gpu_ops_avx2, gpu_ops_avx512, gpu_ops_neon, gpu_ops_neon_dot;
 
 /* Where position pos of kv head h lies in a sequence's pages: key element dd at [0] of the first, with stride 16 per d;
  * value elements contiguous from the second. */

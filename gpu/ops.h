@@ -1,5 +1,5 @@
 /* The one table of tensor operations: what engine/lm and engine/poa compute with. Every backend (ref, plain, avx2,
- * avx512, cuda referee) gives the same bits for every operation, for any number of threads: the formulas stand in
+ * avx512, neon, cuda referee) gives the same bits for every operation, for any number of threads: the formulas stand in
  * gpu/arith.h and contrib/doc/arithmetic.md (arith-1), and gpu/ref_*.c spells each one out, slowly.
  *
  * Letters: T tokens, C width, H query heads, G key/value heads, D head size, F ffn width, V vocabulary, R rank,
@@ -34,7 +34,7 @@ struct gpu_adamw;
 struct gpu {
     const struct gpu_ops *ops;
     struct gpu_pool *pool; /* the threads; NULL for a device that has its own */
-    const char *name;      /* "ref", "plain", "avx2", "avx512", "cuda" */
+    const char *name;      /* "ref", "plain", "avx2", "avx512", "neon", "neon-dot", "cuda" */
     int threads;
     /* Asked before each operation on the caller's thread, and between chunks of long ones. True: the operation returns
      * LOAM_ECANCEL. It may block (to yield to a more urgent job). NULL allowed. */

@@ -1,5 +1,6 @@
 /* One vector of W fp32 lanes for each instruction set, so that a kernel is written once (gpu/cpu_body.h). Included by
- * cpu_avx512.c, cpu_avx2.c and cpu_plain.c after they defined SIMD_AVX512, SIMD_AVX2 or neither.
+ * cpu_avx512.c, cpu_avx2.c, cpu_neon.c, cpu_neon_dot.c and cpu_plain.c after they defined SIMD_AVX512, SIMD_AVX2, SIMD_NEON or
+ * none.
  * Every function is the single rounding its name says; vf_exp is arith_exp lane by lane. */
 #ifndef LOAM_GPU_SIMD_H
 #define LOAM_GPU_SIMD_H
@@ -87,6 +88,64 @@ INL void vi_to_i8(int8_t *p, vi a) { /* values fit */
     _mm_storel_epi64((__m128i *)p, _mm_packs_epi16(w, w));
 }
 INL vf vf_pick(vf a, vf b, vf x, vf y) { return _mm256_blendv_ps(y, x, _mm256_cmp_ps(a, b, _CMP_LT_OQ)); }
+#elif defined(SIMD_NEON)
+/* Two registers of four lanes, so that everything above sees AVX2's width. max and min are compare and select: the
+ * instructions of that name order -0 below +0 and return NaN, which x86 and C do not. */
+#define W 8
+typedef struct { float32x4_t a, b; } vf;
+typedef struct { int32x4_t a, b; } vi;
+#define VF2(f) ((vf){f(x.a, y.a), f(x.b, y.b)})
+#define VI2(f) ((vi){f(x.a, y.a), f(x.b, y.b)})
+INL vf vf_set(float x) { return (vf){vdupq_n_f32(x), vdupq_n_f32(x)}; }
+INL vf vf_load(const float *p) { return (vf){vld1q_f32(p), vld1q_f32(p + 4)}; }
+INL void vf_store(float *p, vf x) {
+    vst1q_f32(p, x.a);
+    vst1q_f32(p + 4, x.b);
+}
+INL vf vf_add(vf x, vf y) { return VF2(vaddq_f32); }
+INL vf vf_sub(vf x, vf y) { return VF2(vsubq_f32); }
+INL vf vf_mul(vf x, vf y) { return VF2(vmulq_f32); }
+INL vf vf_div(vf x, vf y) { return VF2(vdivq_f32); }
+INL vf vf_sqrt(vf x) { return (vf){vsqrtq_f32(x.a), vsqrtq_f32(x.b)}; }
+INL vf vf_fma(vf x, vf y, vf z) { return (vf){vfmaq_f32(z.a, x.a, y.a), vfmaq_f32(z.b, x.b, y.b)}; }
+INL vf vf_max(vf x, vf y) { return (vf){vbslq_f32(vcgtq_f32(x.a, y.a), x.a, y.a), vbslq_f32(vcgtq_f32(x.b, y.b), x.b, y.b)}; }
+INL vf vf_min(vf x, vf y) { return (vf){vbslq_f32(vcltq_f32(x.a, y.a), x.a, y.a), vbslq_f32(vcltq_f32(x.b, y.b), x.b, y.b)}; }
+INL vi vi_set(int x) { return (vi){vdupq_n_s32(x), vdupq_n_s32(x)}; }
+INL vi vi_load(const void *p) {
+    const uint8_t *b = (const uint8_t *)p;
+    return (vi){vreinterpretq_s32_u8(vld1q_u8(b)), vreinterpretq_s32_u8(vld1q_u8(b + 16))};
+}
+INL vi vi_add(vi x, vi y) { return VI2(vaddq_s32); }
+INL vi vi_sub(vi x, vi y) { return VI2(vsubq_s32); }
+INL vi vi_and(vi x, vi y) { return VI2(vandq_s32); }
+INL vi vi_shl(vi x, int n) { return (vi){vshlq_s32(x.a, vdupq_n_s32(n)), vshlq_s32(x.b, vdupq_n_s32(n))}; }
+INL vi vi_sar(vi x, int n) { return (vi){vshlq_s32(x.a, vdupq_n_s32(-n)), vshlq_s32(x.b, vdupq_n_s32(-n))}; }
+INL vi vi_shr(vi x, int n) {
+    return (vi){vreinterpretq_s32_u32(vshlq_u32(vreinterpretq_u32_s32(x.a), vdupq_n_s32(-n))),
+                vreinterpretq_s32_u32(vshlq_u32(vreinterpretq_u32_s32(x.b), vdupq_n_s32(-n)))};
+}
+INL vi vi_bits(vf x) { return (vi){vreinterpretq_s32_f32(x.a), vreinterpretq_s32_f32(x.b)}; }
+INL vf vf_bits(vi x) { return (vf){vreinterpretq_f32_s32(x.a), vreinterpretq_f32_s32(x.b)}; }
+INL vf vf_of(vi x) { return (vf){vcvtq_f32_s32(x.a), vcvtq_f32_s32(x.b)}; }
+INL vi vi_rint(vf x) { return (vi){vcvtnq_s32_f32(x.a), vcvtnq_s32_f32(x.b)}; }
+INL vf vf_half(const uint16_t *p) {
+    return (vf){vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))), vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p + 4)))};
+}
+INL void vf_to_half(uint16_t *p, vf x) {
+    vst1_u16(p, vreinterpret_u16_f16(vcvt_f16_f32(x.a)));
+    vst1_u16(p + 4, vreinterpret_u16_f16(vcvt_f16_f32(x.b)));
+}
+INL vf vf_bf16(const uint16_t *p) {
+    return (vf){vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16)), vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p + 4), 16))};
+}
+INL vi vi_i8(const int8_t *p) {
+    int16x8_t w = vmovl_s8(vld1_s8(p));
+    return (vi){vmovl_s16(vget_low_s16(w)), vmovl_s16(vget_high_s16(w))};
+}
+INL void vi_to_i8(int8_t *p, vi x) { vst1_s8(p, vmovn_s16(vcombine_s16(vmovn_s32(x.a), vmovn_s32(x.b)))); } /* values fit */
+INL vf vf_pick(vf a, vf b, vf x, vf y) {
+    return (vf){vbslq_f32(vcltq_f32(a.a, b.a), x.a, y.a), vbslq_f32(vcltq_f32(a.b, b.b), x.b, y.b)};
+}
 #else
 /* Plain C: loops over lanes that the compiler may or may not turn into vectors. */
 #define W 8
@@ -141,6 +200,9 @@ INL int vi_sum(vi a) {
     m = _mm_add_epi32(m, _mm_shuffle_epi32(m, 0x4e));
     return _mm_cvtsi128_si32(_mm_add_epi32(m, _mm_shuffle_epi32(m, 0xb1)));
 }
+#elif defined(SIMD_NEON)
+INL float vf_top(vf x) { return vmaxvq_f32(vmaxq_f32(x.a, x.b)); }
+INL int vi_sum(vi x) { return vaddvq_s32(vaddq_s32(x.a, x.b)); }
 #else
 INL float vf_top(vf a) {
     float m = a.x[0];

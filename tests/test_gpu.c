@@ -1,4 +1,4 @@
-/* gpu/: every backend of this machine equals the reference bit for bit, over random shapes, with 1, 2 and 3 threads;
+/* gpu/: every backend of this machine equals the reference bit for bit, over random shapes, with 1, 2, 3 and 5 threads;
  * the reference equals its committed golden vectors and plain mathematics. */
 #include "tests/test.h"
 
@@ -130,14 +130,14 @@ static int times(int n) {
 }
 
 static struct gpu *ref;
-static struct gpu *all[16];
+static struct gpu *all[20];
 static int n_all;
 
 static int setup(void **state) {
     struct err e;
     OK(gpu_open(&ref, &(struct gpu_config){.backend = "ref", .threads = 1}, &e));
     for (const char *const *n = gpu_backends(); *n; n++)
-        for (int t = 1; t <= 3 && strcmp(*n, "ref"); t++)
+        for (int t = 1; t <= 5 && strcmp(*n, "ref"); t += t < 3 ? 1 : 2)
             OK(gpu_open(&all[n_all++], &(struct gpu_config){.backend = *n, .threads = t}, &e));
     if (getenv("LOAM_GPU_CUDA")) {
         OK(gpu_open(&home, &(struct gpu_config){.backend = getenv("LOAM_GPU_CUDA")}, &e));
@@ -259,13 +259,14 @@ static enum loam_status do_quant(struct gpu *g, void **out, void *arg, struct er
     struct gpu_q8 q = {m->t, m->w[0].k, out[0], out[1], out[2]};
     return g->ops->quant(g, &q, m->x, m->ldx, e);
 }
-static void products(uint32_t type, uint32_t t, int n_outs) {
+/* rows: most outputs of a weight. */
+static void products(uint32_t type, uint32_t t, int n_outs, uint32_t rows) {
     struct mm m = {.n = n_outs, .t = t};
     bool quantised = gpu_type_quantised(type);
     uint32_t k = quantised ? gpu_type_elems(type) * upto(1, 256 / gpu_type_elems(type) + 1) : upto(1, 150);
     struct outs o = {.n = n_outs};
     for (int i = 0; i < n_outs; i++) {
-        m.w[i] = weight(type, upto(1, 90), k);
+        m.w[i] = weight(type, upto(rows > 90 ? rows - 20 : 1, rows), k);
         o.bytes[i] = (size_t)t * (m.w[i].n + 3) * 4;
         o.p[i] = numbers(o.bytes[i] / 4);
     }
@@ -309,10 +310,12 @@ static void products(uint32_t type, uint32_t t, int n_outs) {
 static void test_products(void **state) {
     for (int i = 0; i < times(6); i++) {
         for (size_t t = 0; t < 3; t++)
-            products(plain_types[t], i < 3 ? upto(1, 9) : upto(10, 70), 1 + i % 3);
+            products(plain_types[t], i < 3 ? upto(1, 9) : upto(10, 70), 1 + i % 3, 90);
         for (size_t t = 0; t < 8; t++)
-            products(quant_types[t], i < 3 ? upto(1, 9) : upto(10, 40), 1 + i % 3);
+            products(quant_types[t], i < 3 ? upto(1, 9) : upto(10, 40), 1 + i % 3, 90);
     }
+    for (size_t t = 0; t < 8; t++) /* weights of several bands (gpu/cpu_q8.h) */
+        products(quant_types[t], 11, 1, 1500);
 }
 
 struct gm {

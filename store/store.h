@@ -65,6 +65,10 @@ enum loam_status store_each(struct store *s, enum store_table t, const struct st
 enum loam_status store_last(struct store *s, enum store_table t, const void *prefix, size_t plen, struct buf *key_out,
                             struct buf *value_out, struct err *err) LOAM_MUST_USE;
 
+/* Lets go of the pages of the file that this process has mapped (they stay in the system's cache): they would count as its resident
+ * memory, the whole file in the end. Any thread, any time; costs a fault for each page that is read again. */
+void store_release(struct store *s);
+
 /* A batch under construction: copies what it is given. Used by one thread. */
 struct store_batch;
 enum loam_status store_batch_new(struct store_batch **out, struct err *err) LOAM_MUST_USE;

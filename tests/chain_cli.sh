@@ -122,9 +122,17 @@ want 0 "faucet.example.org" chain fund alice
 rpc sim_twice '[]' >/dev/null
 soon 'EEQUIVOCATION.*"blocks": \[ *{.*"signature".*{.*"signature"' --json chain evidence
 
-# a deep reorganisation; what rested on the lost blocks is undone, and found again
-rpc sim_reorg '[12]' >/dev/null
+# a reorganisation 64 blocks deep while a payment rests on the lost blocks: undone in the store, sent again once, found again
+want 0 "tx:" chain send 0x00000000000000000000000000000000000d0d00 0.125 --from alice
+[ "$(balance 0x00000000000000000000000000000000000d0d00)" = 125000000000000000 ] || bad "not paid before the reorganisation"
+rpc sim_mine '[63]' >/dev/null
+head=$(rpc sim_info '[]' | sed -n 's/.*"head": *\([0-9]*\).*/\1/p')
+soon "\"name\": \"latest\", \"number\": $head" --json chain heads
+rpc sim_reorg '[64]' >/dev/null
 soon '"reorgs": 1' --json chain status
+grep -q "its block was replaced; it is sent again" "$work/node.log" || bad "the lost payment was not undone"
+soon '"balance_wei": "125000000000000000"' --json chain account 0x00000000000000000000000000000000000d0d00
+soon '0x00000000000000000000000000000000000d0d00\|"state": "confirmed"' --json chain pending
 
 # restart: goes on where it was
 down

@@ -24,6 +24,7 @@
 #define RETRY_MS 2000
 #define WAIT_MS 5000      /* of one wait for a block; then the job's cancel flag is looked at again */
 #define EVIDENCE_MAX 1000 /* lies kept; the oldest go */
+#define RELEASE_EVERY 4096 /* headers (a power of two), after which the store's mapped pages are let go */
 #define EVIDENCE_PAUSE_US 10000000
 
 /* chains/ID.json holds what net/chain.h's chain_config_from_json reads, "l1" as net/anchor.h has it, and of
@@ -139,7 +140,12 @@ static enum loam_status apply(void *ctx, uint64_t first, const struct header *h,
         store_batch_free(batch);
         return s;
     }
-    return store_commit(n->store, batch, err);
+    s = store_commit(n->store, batch, err);
+    static atomic_ullong kept;
+    if (!s && (atomic_fetch_add(&kept, count ? count : 1) & ~(unsigned long long)(RELEASE_EVERY - 1)) !=
+                  (atomic_load(&kept) & ~(unsigned long long)(RELEASE_EVERY - 1)))
+        store_release(n->store);
+    return s;
 }
 
 static enum loam_status put(void *ctx, const char *key, const void *p, size_t len, struct err *err) {

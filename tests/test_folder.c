@@ -143,25 +143,36 @@ static struct lm_tokenizer *with_specials(const char *const names[4]) {
     return t;
 }
 
+#define LLAMA2_TEMPLATE                                                                                            \
+    "{% if messages[0]['role'] == 'system' %}{% set loop_messages = messages[1:] %}{% endif %}{% set content = '<<SYS>>\\n' + system_message + '\\n<</SYS>>\\n\\n' + "   \
+    "message['content'] %}{{ bos_token + '[INST] ' + content.strip() + ' [/INST]' }}{{ ' ' + content.strip() + ' ' + eos_token }}"
+#define NEMO_TEMPLATE                                                                                              \
+    "{%- if messages[0][\"role\"] == \"system\" %}{%- if loop.last and system_message is defined %}{{- \"[INST]\" + system_message + \"\\n\\n\" + message[\"content\"] + "        \
+    "\"[/INST]\" }}{%- else %}{{- \"[INST]\" + message[\"content\"] + \"[/INST]\" }}{{- message[\"content\"] + eos_token}}"
+
 /* Written out by hand from the families' rules; the bos of this tokenizer is none. */
 static void test_families(void **st) {
     (void)st;
     static const char *const im[4] = {"<|im_start|>", "<|im_end|>", "<q>", "<w>"}, *const llama[4] = {"<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<w>"},
-                            *const gemma[4] = {"<start_of_turn>", "<end_of_turn>", "<q>", "<w>"};
+                            *const gemma[4] = {"<start_of_turn>", "<end_of_turn>", "<q>", "<w>"}, *const inst[4] = {"</s>", "[INST]", "[/INST]", "<w>"}, *const plain[4] = {"</s>", "<q>", "<e>", "<w>"};
     static const struct {
         const char *const *names;
         const char *source, *name, *want;
     } f[] = {
-        {im, "<|im_start|> <|im_end|> add_generation_prompt enable_thinking reasoning_content last_query_index", "qwen3",
+        {im, "{# <|im_start|> <|im_end|> add_generation_prompt enable_thinking reasoning_content last_query_index #}", "qwen3",
          "<|im_start|>user\n hi \n<|im_end|>\n<|im_start|>assistant\nyes<|im_end|>\n<|im_start|>user\nso?<|im_end|>\n<|im_start|>assistant\n"},
-        {im, "<|im_start|> <|im_end|> add_generation_prompt tool_call '<|im_start|>system\\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\\n'", "chatml",
+        {im, "{# <|im_start|> <|im_end|> add_generation_prompt tool_call '<|im_start|>system\\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\\n' #}", "chatml",
          "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\n<|im_start|>user\n hi \n<|im_end|>\n<|im_start|>assistant\nyes<|im_end|>\n"
          "<|im_start|>user\nso?<|im_end|>\n<|im_start|>assistant\n"},
-        {llama, "<|start_header_id|> <|eot_id|> add_generation_prompt trim", "llama3",
+        {llama, "{# <|start_header_id|> <|eot_id|> add_generation_prompt trim #}", "llama3",
          "<|start_header_id|>user<|end_header_id|>\n\nhi<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\nyes<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nso?<|eot_id|>"
          "<|start_header_id|>assistant<|end_header_id|>\n\n"},
-        {gemma, "<start_of_turn> <end_of_turn> add_generation_prompt trim model first_user_prefix", "gemma",
+        {gemma, "{# <start_of_turn> <end_of_turn> add_generation_prompt trim model first_user_prefix #}", "gemma",
          "<start_of_turn>user\nhi<end_of_turn>\n<start_of_turn>model\nyes<end_of_turn>\n<start_of_turn>user\nso?<end_of_turn>\n<start_of_turn>model\n"},
+        {plain, LLAMA2_TEMPLATE, "inst", "[INST] hi [/INST] yes </s>[INST] so? [/INST]"},
+        {plain, "{% if m.role == 'user' %}{{ '[INST] ' + message['content'] + ' [/INST]' }}{% else %}{{ message['content'] + eos_token + ' ' }}{% endif %}", "inst",
+         "[INST]  hi \n [/INST]yes</s> [INST] so? [/INST]"},
+        {inst, NEMO_TEMPLATE, "inst", "[INST] hi \n[/INST]yes</s>[INST]so?[/INST]"},
     };
     const struct lm_message m[3] = {{"user", " hi \n", 5}, {"assistant", "yes", 3}, {"user", "so?", 3}};
     for (size_t i = 0; i < sizeof f / sizeof *f; i++) {
@@ -181,15 +192,69 @@ static void test_families(void **st) {
         for (uint32_t k = 0; k < ids.n; k++)
             if (mask[k])
                 OK(lm_decode(&b, t, &ids.ids[k], 1, true, &e));
-        assert_memory_equal(b.data, "yes<", 4); /* the answer, then its end */
+        assert_non_null(strstr((char *)b.data, "yes")); /* the answer, then its end */
+        assert_non_null(strchr((char *)b.data, '<'));
         mem_free(mask);
         lm_ids_clear(&ids);
         buf_clear(&b);
         lm_template_free(p);
-        static const char dated[] = "<|start_header_id|> <|eot_id|> add_generation_prompt trim Cutting Knowledge Date: December 2023 strftime_now";
+        static const char dated[] = "{# <|start_header_id|> <|eot_id|> add_generation_prompt trim Cutting Knowledge Date: December 2023 strftime_now #}";
         FAILS(LOAM_EUNSUPPORTED, lm_template_new(&p, dated, sizeof dated - 1, t, &e));
         lm_tokenizer_free(t);
     }
+}
+
+/* Where [INST] templates put a system message, and what they refuse. */
+static void test_inst(void **st) {
+    (void)st;
+    static const char *const plain[4] = {"</s>", "<q>", "<e>", "<w>"};
+    struct lm_tokenizer *t = with_specials(plain);
+    struct lm_template *p;
+    struct lm_ids ids = {0};
+    struct buf b = BUF_INIT(1 << 16);
+    const struct lm_message m[4] = {{"system", " be brief ", 10}, {"user", " hi ", 4}, {"assistant", "yes", 3}, {"user", "so?", 3}}, two[2] = {m[1], m[1]};
+    const struct {
+        const char *source, *want;
+    } f[] = {{LLAMA2_TEMPLATE, "[INST] <<SYS>>\n be brief \n<</SYS>>\n\n hi [/INST] yes </s>[INST] so? [/INST]"},
+             {NEMO_TEMPLATE, "[INST] hi [/INST]yes</s>[INST] be brief \n\nso?[/INST]"}};
+    for (size_t i = 0; i < 2; i++) {
+        OK(lm_template_new(&p, f[i].source, strlen(f[i].source), t, &e));
+        ids.n = 0;
+        buf_reset(&b);
+        OK(lm_template_render(&ids, p, m, 4, true, &e));
+        OK(lm_decode(&b, t, ids.ids, ids.n, true, &e));
+        assert_string_equal((char *)b.data, f[i].want);
+        FAILS(LOAM_EINVAL, lm_template_render(&ids, p, two, 2, true, &e));
+        FAILS(LOAM_EINVAL, lm_template_render(&ids, p, m, 1, true, &e));
+        FAILS(LOAM_EINVAL, lm_template_render(&ids, p, m + 2, 1, true, &e));
+        lm_template_free(p);
+    }
+    static const char v1[] = "{{ '[INST] ' + message['content'] + ' [/INST]' }}{{ message['content'] + eos_token }}",
+                      unknown[] = "{{ '[INST]_' + message['content'] + ' [/INST]' }}{{ message['content'] + eos_token }}",
+                      system[] = "{% if 'system' %}{{ '[INST] ' + message['content'] + ' [/INST]' }}{{ message['content'] + eos_token }}";
+    OK(lm_template_new(&p, v1, sizeof v1 - 1, t, &e));
+    FAILS(LOAM_EINVAL, lm_template_render(&ids, p, m, 4, true, &e)); /* it takes no system message */
+    lm_template_free(p);
+    FAILS(LOAM_EUNSUPPORTED, lm_template_new(&p, unknown, sizeof unknown - 1, t, &e));
+    assert_non_null(strstr(e.text, "use a model whose file has a known template"));
+    FAILS(LOAM_EUNSUPPORTED, lm_template_new(&p, system, sizeof system - 1, t, &e));
+    /* the same with text outside of the tags is another template; what Jinja takes away is none */
+    static const struct {
+        const char *before, *after;
+        bool taken;
+    } around[] = {{"", "\n", true}, {"", "\n\n", false}, {"", " ", false}, {"\n", "", false}, {"{% if x %}\n    {% endif %}\n", "", true},
+                  {"{% if x %} {% endif %}", "", false}, {"{{ x }}\n{%- if x %}  {%- endif %}", "", true}, {"{{ x }}\n", "", false}, {"{# a #}\n", "{# b", false},
+                  {"{{ '%}' -}} \n\t ", "", true}, {"  {% if '}}' %}", "", true}, {"a", "", false}};
+    for (size_t i = 0; i < sizeof around / sizeof *around; i++) {
+        char *s = mem_printf("%s%s%s", around[i].before, v1, around[i].after);
+        if ((lm_template_new(&p, s, strlen(s), t, &e) == LOAM_OK) != around[i].taken)
+            fail_msg("text %zu around a template: %s", i, around[i].taken ? "refused" : "taken");
+        lm_template_free(p);
+        mem_free(s);
+    }
+    lm_ids_clear(&ids);
+    buf_clear(&b);
+    lm_tokenizer_free(t);
 }
 
 enum { L = 2, C = 32, H = 2, F = 64, V = 700 };
@@ -358,7 +423,7 @@ static void test_folder(void **st) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_tokenizers), cmocka_unit_test(test_refused), cmocka_unit_test(test_nfc), cmocka_unit_test(test_families),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_tokenizers), cmocka_unit_test(test_refused), cmocka_unit_test(test_nfc), cmocka_unit_test(test_families), cmocka_unit_test(test_inst),
                                        cmocka_unit_test(test_folder)};
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -127,6 +127,64 @@ enum loam_status file_write(const char *path, const void *p, size_t n, unsigned 
     return s;
 }
 
+#define PART ((size_t)1 << 20)
+
+enum loam_status file_out_begin(struct file_out *f, const char *path, unsigned mode, struct err *err) {
+    *f = (struct file_out){.fd = -1};
+    buf_init(&f->part, 2 * PART);
+    f->path = mem_strdup(path);
+    f->tmp = mem_printf("%s.tmp-%ld", path, (long)getpid());
+    enum loam_status s = f->path && f->tmp ? buf_reserve(&f->part, PART, err) : err_set(err, LOAM_ENOMEM, "no memory to write %s", path);
+    if (!s && (f->fd = open(f->tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, (mode_t)mode)) < 0)
+        s = err_errno(err, code_of(errno), "cannot create %s", f->tmp);
+    if (s)
+        file_out_drop(f);
+    return s;
+}
+
+enum loam_status file_out_add(struct file_out *f, const void *p, size_t n, struct err *err) {
+    enum loam_status s = LOAM_OK;
+    if (f->part.len + n > PART) {
+        s = write_all(f->fd, f->tmp, f->part.data, f->part.len, err);
+        buf_reset(&f->part);
+    }
+    if (!s)
+        s = n > PART ? write_all(f->fd, f->tmp, p, n, err) : buf_add(&f->part, p, n, err);
+    return s;
+}
+
+enum loam_status file_out_end(struct file_out *f, struct err *err) {
+    enum loam_status s = write_all(f->fd, f->tmp, f->part.data, f->part.len, err);
+    if (!s && fsync(f->fd))
+        s = err_errno(err, LOAM_EIO, "cannot sync %s", f->tmp);
+    int closed = close(f->fd);
+    f->fd = -1;
+    if (closed && !s)
+        s = err_errno(err, LOAM_EIO, "cannot close %s", f->tmp);
+    if (!s && rename(f->tmp, f->path))
+        s = err_errno(err, LOAM_EIO, "cannot rename %s to %s", f->tmp, f->path);
+    if (s) {
+        unlink(f->tmp);
+    } else {
+        sync_parent(f->path);
+    }
+    mem_free(f->tmp);
+    f->tmp = NULL;
+    file_out_drop(f);
+    return s;
+}
+
+void file_out_drop(struct file_out *f) {
+    if (f->fd >= 0)
+        close(f->fd);
+    if (f->fd >= 0 && f->tmp)
+        unlink(f->tmp);
+    mem_free(f->tmp);
+    mem_free(f->path);
+    buf_clear(&f->part);
+    *f = (struct file_out){.fd = -1};
+}
+
 enum loam_status file_mkdirs(const char *path, struct err *err) {
     char *p = mem_strdup(path);
     if (!p)

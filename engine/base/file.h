@@ -13,6 +13,17 @@ enum loam_status file_read_pipe(struct buf *out, const char *path, struct err *e
 /* Writes beside the target, fsyncs, renames over it: after a crash the old or the new content is there, never half.
  * mode as for open(2), e.g. 0600. */
 enum loam_status file_write(const char *path, const void *p, size_t n, unsigned mode, struct err *err) LOAM_MUST_USE;
+/* The same for content that comes piece by piece: begin, add as often as needed, then end (which puts the file in place) or
+ * drop (which leaves what was there). After a failed add only drop is allowed; end drops by itself where it fails. */
+struct file_out {
+    char *path, *tmp;
+    int fd; /* -1: not open */
+    struct buf part;
+};
+enum loam_status file_out_begin(struct file_out *f, const char *path, unsigned mode, struct err *err) LOAM_MUST_USE;
+enum loam_status file_out_add(struct file_out *f, const void *p, size_t n, struct err *err) LOAM_MUST_USE;
+enum loam_status file_out_end(struct file_out *f, struct err *err) LOAM_MUST_USE;
+void file_out_drop(struct file_out *f); /* also on a cleared or ended one */
 /* Makes path and its missing parents, 0700. */
 enum loam_status file_mkdirs(const char *path, struct err *err) LOAM_MUST_USE;
 bool file_exists(const char *path);

@@ -41,22 +41,25 @@ const struct cmd entry_adapter_info = {
     .noun = "adapter", .verb = "info", .args = which, .help = "all about one adapter; its file is checked", .example = "adapter info facts", .run = info};
 
 static const struct cmd_arg out_args[] = {{"adapter", CMD_MODEL, CMD_REQUIRED, NULL, "name of the adapter", NULL},
-                                          {"folder", CMD_PATH, CMD_REQUIRED, NULL, "folder that gets the files", NULL},
+                                          {"to", CMD_PATH, CMD_REQUIRED, NULL, "folder (peft) or file (gguf) to write", NULL},
+                                          {"format", CMD_CHOICE, CMD_NAMED, "peft", "whose form it gets: PEFT's or llama.cpp's", "peft|gguf"},
                                           {NULL}};
 
 static enum loam_status export(struct cmd_call *c, struct err *err) {
     json_t *out = NULL;
-    enum loam_status s = flow_adapter_export(cmd_node(c), &out, cmd_str(c, "adapter"), cmd_str(c, "folder"), err);
+    enum loam_status s = flow_adapter_export(cmd_node(c), &out, cmd_str(c, "adapter"), cmd_str(c, "to"), cmd_str(c, "format"), err);
     return flow_result(c, s, out);
 }
 const struct cmd entry_adapter_export = {.noun = "adapter",
                                          .verb = "export",
                                          .args = out_args,
-                                         .help = "write an adapter as PEFT has it (safetensors and its configuration)",
+                                         .help = "write an adapter as PEFT or llama.cpp has it",
+                                         .text = "peft: a folder with adapter_config.json and adapter_model.safetensors. gguf: one file for llama.cpp's "
+                                                 "--lora; it is read back and compared.",
                                          .example = "adapter export facts out/facts",
                                          .run = export};
 
-static const struct cmd_arg in_args[] = {{"folder", CMD_PATH, CMD_REQUIRED, NULL, "folder with adapter_config.json and adapter_model.safetensors", NULL},
+static const struct cmd_arg in_args[] = {{"folder", CMD_PATH, CMD_REQUIRED, NULL, "PEFT folder, or a GGUF adapter (.gguf)", NULL},
                                          {"name", CMD_STR, CMD_REQUIRED, NULL, "name it gets here", NULL},
                                          {"base", CMD_MODEL, CMD_NAMED, NULL, "base model it belongs to; the only one when absent", NULL},
                                          {NULL}};
@@ -69,6 +72,6 @@ static enum loam_status import(struct cmd_call *c, struct err *err) {
 const struct cmd entry_adapter_import = {.noun = "adapter",
                                          .verb = "import",
                                          .args = in_args,
-                                         .help = "take in an adapter that PEFT wrote",
+                                         .help = "take in an adapter that PEFT or llama.cpp wrote",
                                          .example = "adapter import out/facts theirs",
                                          .run = import};

@@ -1,4 +1,4 @@
-/* model list | info | add */
+/* model list | info | add | quantize | export | perplexity */
 #include "cmd/cmd.h"
 #include "flow/models.h"
 #include "node/node.h"
@@ -65,6 +65,31 @@ const struct cmd entry_model_quantize = {.noun = "model",
                                                  "hash of its own: adapters trained on one do not belong to the other.",
                                          .example = "model quantize SmolLM2-135M-Instruct.Q4_1 Q8_0",
                                          .run = quantize};
+
+static const struct cmd_arg export_args[] = {{"model", CMD_MODEL, CMD_REQUIRED, NULL, "base, adapter or BASE+ADAPTER", NULL},
+                                             {"to", CMD_PATH, CMD_REQUIRED, NULL, "folder (safetensors) or file (gguf) to write", NULL},
+                                             {"format", CMD_CHOICE, CMD_NAMED, "safetensors", "what is written", "safetensors|gguf"},
+                                             {"type", CMD_CHOICE, CMD_NAMED, NULL, "format of the weights; F32 in safetensors, F16 for adapted matrices in gguf",
+                                              "F32|F16|BF16|Q8_0|Q5_1|Q5_0|Q4_1|Q4_0"},
+                                             {NULL}};
+
+static enum loam_status export(struct cmd_call *c, struct err *err) {
+    json_t *o = NULL;
+    enum loam_status s = flow_model_export(&o, cmd_node(c), cmd_job(c), cmd_str(c, "model"), cmd_str(c, "to"), cmd_str(c, "format"), cmd_str(c, "type"), err);
+    if (!s)
+        cmd_result(c, o);
+    return s;
+}
+const struct cmd entry_model_export = {.noun = "model",
+                                       .verb = "export",
+                                       .args = export_args,
+                                       .flags = CMD_LONG,
+                                       .help = "write a base, or a base with its adapter merged in, for other programs",
+                                       .text = "safetensors: a folder that transformers loads, every value dequantised. gguf: the base's file with the adapted "
+                                               "matrices merged. What was written is opened again and computes a text beside the source: "
+                                               "max_logit_difference says how far the two are apart.",
+                                       .example = "model export SmolLM2-135M-Instruct.Q4_1 out/smollm2",
+                                       .run = export};
 
 static const struct cmd_arg perplexity_args[] = {{"file", CMD_PATH, CMD_REQUIRED, NULL, "UTF-8 text", NULL},
                                                  {"model", CMD_MODEL, CMD_NAMED, NULL, "base, adapter or BASE+ADAPTER", NULL},

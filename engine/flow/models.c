@@ -11,6 +11,7 @@
 #include "flow/device.h"
 #include "flow/flow.h"
 #include "gpu/arith.h"
+#include "lm/export.h"
 #include "lm/gguf.h"
 #include "lm/quantize.h"
 #include "lm/template.h"
@@ -876,6 +877,39 @@ enum loam_status flow_model_quantize(char out[FLOW_MODEL_NAME_MAX], struct node 
     mem_free(to);
     if (!s)
         json_decref(flow_model_list(n));
+    return s;
+}
+
+enum loam_status flow_model_export(json_t **out, struct node *n, struct job *j, const char *model, const char *to, const char *format,
+                                   const char *type, struct err *err) {
+    struct flow_model *m = NULL;
+    struct lm_export_check k;
+    bool gguf = !strcmp(format, "gguf"), turn = false;
+    uint32_t t;
+    *out = NULL;
+    enum loam_status s = lm_type_parse(&t, type ? type : gguf ? "F16" : "F32", err);
+    if (!s)
+        s = flow_model_get(&m, n, model, err);
+    if (!s && gguf && !m->adapter)
+        s = err_set(err, LOAM_EINVAL, "%s has no adapter to merge: its GGUF file is the base itself (`model info`); `model quantize` writes it in another format", m->name);
+    if (!s) {
+        s = sched_enter(n->sched, SCHED_TRAIN, j, err);
+        turn = !s;
+    }
+    if (!s)
+        s = gguf ? lm_export_gguf(m->base, m->adapter, m->in_base->path, to, t, err) : lm_export_folder(m->base, m->adapter, m->in_base->path, to, t, err);
+    if (!s)
+        s = lm_export_check(&k, m->base, m->adapter, to, (unsigned)option_uint(n->opt, "compute.threads"), NULL, err);
+    if (turn)
+        sched_leave(n->sched);
+    if (!s) {
+        *out = json_pack("{s:s s:s s:s s:s s:b s:I s:I s:f s:f s:s}", "model", m->name, "format", format, "to", to, "type", gpu_type_name(t), "merged",
+                         m->adapter != NULL, "positions", (json_int_t)k.positions, "same_highest", (json_int_t)k.same, "max_logit_difference", k.max,
+                         "mean_logit_difference", k.mean, "compared_in", k.exact ? "fp32" : "act=f32 with the fp16 cache");
+        if (!*out)
+            s = err_set(err, LOAM_ENOMEM, "no memory for a result");
+    }
+    flow_model_put(m);
     return s;
 }
 

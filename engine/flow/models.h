@@ -70,6 +70,11 @@ enum loam_status flow_model_add(struct node *n, const char *path, const char *na
 /* Writes a base in another format (names as gpu_type_name's) as a new base; name (NULL: BASE-TYPE) comes back in out. LOAM_EEXIST. */
 enum loam_status flow_model_quantize(char out[FLOW_MODEL_NAME_MAX], struct node *n, const char *base, const char *type, const char *head,
                                      const char *name, struct err *err) LOAM_MUST_USE;
+/* lm/export.h: format "safetensors" (a folder; type NULL: F32) or "gguf" (a file; type NULL: F16), and the comparison of what was written
+ * with its source: {model, format, to, type, merged, positions, same_highest, max_logit_difference, mean_logit_difference}; new
+ * reference. In a compute turn of class train. LOAM_EEXIST, LOAM_ENOTBUILT. */
+enum loam_status flow_model_export(json_t **out, struct node *n, struct job *j, const char *model, const char *to, const char *format,
+                                   const char *type, struct err *err) LOAM_MUST_USE;
 /* {model, act, tokens, windows, window, nll, perplexity, tokens_per_s}; new reference. In compute turns of class train; at most
  * FLOW_PERPLEXITY_MAX bytes of text. */
 #define FLOW_PERPLEXITY_MAX (16u << 20)

@@ -11,6 +11,7 @@
 #include "flow/device.h"
 #include "flow/flow.h"
 #include "gpu/ops.h"
+#include "lm/export.h"
 #include "lm/peft.h"
 #include "node/chain.h"
 #include "node/job.h"
@@ -73,7 +74,11 @@ enum loam_status flow_adapter_import(struct node *n, json_t **out, const char *f
     if (s)
         goto out;
     TRY(flow_model_get(&m, n, base, err));
-    TRY(lm_peft_import(&a, m->base, folder, err));
+    size_t len = strlen(folder);
+    if (len > 5 && !strcmp(folder + len - 5, ".gguf"))
+        TRY(lm_gguf_adapter_import(&a, m->base, folder, err));
+    else
+        TRY(lm_peft_import(&a, m->base, folder, err));
     TRY(lm_model_hashes(&hash, m->base, err));
     TRY(file_mkdirs(dir, err));
     TRY(lm_adapter_save(a, path, err));
@@ -135,7 +140,8 @@ out:
     return s;
 }
 
-enum loam_status flow_adapter_export(struct node *n, json_t **out, const char *name, const char *folder, struct err *err) {
+enum loam_status flow_adapter_export(struct node *n, json_t **out, const char *name, const char *to, const char *format, struct err *err) {
+    bool gguf = !strcmp(format, "gguf");
     struct flow_model *m = NULL;
     struct lm_adapter *a = NULL;
     const char *path, *base, *hash;
@@ -148,8 +154,11 @@ enum loam_status flow_adapter_export(struct node *n, json_t **out, const char *n
     TRY(jget_str(&hash, o, "adapter_hash", err));
     TRY(flow_model_get(&m, n, base, err));
     TRY(lm_adapter_load(&a, path, err));
-    TRY(lm_peft_export(a, m->base, folder, m->base->name, err));
-    *out = json_pack("{s:s s:s s:s}", "format", "peft", "folder", folder, "hash", hash);
+    if (gguf)
+        TRY(lm_gguf_adapter_export(a, m->base, to, err));
+    else
+        TRY(lm_peft_export(a, m->base, to, m->base->name, err));
+    *out = json_pack("{s:s s:s s:s}", "format", format, gguf ? "file" : "folder", to, "hash", hash);
     if (!*out)
         s = err_set(err, LOAM_ENOMEM, "no memory");
 out:

@@ -38,9 +38,9 @@ enum loam_status flow_trained_get(struct node *n, json_t **out, const char *name
 
 /* The record with "file": what the adapter file holds, and whether it is as recorded. */
 enum loam_status flow_adapter_info(struct node *n, json_t **out, const char *name, struct err *err) LOAM_MUST_USE;
-/* Writes it as PEFT has it (lm/peft.h): {format, folder, hash}. */
-enum loam_status flow_adapter_export(struct node *n, json_t **out, const char *name, const char *folder, struct err *err) LOAM_MUST_USE;
-/* Takes a PEFT folder in under that name: a MODEL record without rows. */
+/* format "peft": a folder as PEFT has it (lm/peft.h); "gguf": a file as llama.cpp has it (lm/export.h). {format, folder or file, hash}. */
+enum loam_status flow_adapter_export(struct node *n, json_t **out, const char *name, const char *to, const char *format, struct err *err) LOAM_MUST_USE;
+/* Takes a PEFT folder, or a file whose name ends with .gguf, in under that name: a MODEL record without rows. */
 enum loam_status flow_adapter_import(struct node *n, json_t **out, const char *folder, const char *name, const char *base, struct err *err) LOAM_MUST_USE;
 
 /* A trained model opened for attribution: by `attribute`, `record` and `validate`. name: the adapter's, or BASE+ADAPTER. */

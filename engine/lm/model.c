@@ -73,6 +73,16 @@ enum loam_status model_check_config(const struct lm_config *c, struct err *err) 
     return LOAM_OK;
 }
 
+void model_attn_scale(struct lm_config *c, double size) {
+    double scale = 1.0 / sqrt(size > 0 ? size : 1.0);
+    if (c->scaling == LM_SCALING_YARN) {
+        /* cos and sin of q and k are both multiplied by it: the scores by its square */
+        double f = c->scaling_attn > 0 ? c->scaling_attn : c->scaling_factor <= 1 ? 1.0 : 0.1 * arith_log64(c->scaling_factor) + 1.0;
+        scale *= f * f;
+    }
+    c->attn_scale = (float)scale;
+}
+
 void lm_model_shape(struct lm_shape *out, const struct lm_model *m) {
     const struct lm_config *c = &m->config;
     const uint32_t q = c->H * c->D, kv = c->G * c->D;

@@ -3,7 +3,6 @@
 #include "base/json.h"
 #include "base/mem.h"
 #include "base/text.h"
-#include "gpu/arith.h"
 #include "lm/model_in.h"
 #include "lm/safetensors.h"
 #include "lm/tokenizer_in.h"
@@ -275,13 +274,7 @@ static enum loam_status config(struct reader *r) {
     if (s)
         return s;
     c->tied = tied;
-    double scale = 1.0 / sqrt(q > 0 ? q : c->D ? (double)c->D : 1.0);
-    if (c->scaling == LM_SCALING_YARN) {
-        /* cos and sin of q and k are both multiplied by it: the scores by its square */
-        double f = c->scaling_attn > 0 ? c->scaling_attn : c->scaling_factor <= 1 ? 1.0 : 0.1 * arith_log64(c->scaling_factor) + 1.0;
-        scale *= f * f;
-    }
-    c->attn_scale = (float)scale;
+    model_attn_scale(c, q > 0 ? q : (double)c->D);
     return model_check_config(c, r->err);
 }
 

@@ -1,6 +1,7 @@
 /* GGUF files as models: which keys and tensor names mean what. */
 #include "base/mem.h"
 #include "base/text.h"
+#include "gpu/arith.h"
 #include "lm/model_in.h"
 
 #include <math.h>
@@ -24,6 +25,7 @@ static const struct arch {
     {"llama", GPU_ROPE_NORM, false}, /* Llama, SmolLM2, Mistral: q and k stored for neighbouring pairs */
     {"qwen2", GPU_ROPE_NEOX, false},
     {"qwen3", GPU_ROPE_NEOX, true},
+    {"gemma3", GPU_ROPE_NEOX, true},
 };
 
 static void tensor(struct reader *r, struct lm_tensor *t, const char *name) {
@@ -47,6 +49,7 @@ static enum loam_status needed(struct reader *r, struct lm_tensor *t, const char
 }
 
 static enum loam_status layer(struct reader *r, struct lm_layer *y, uint32_t l) {
+    const bool gemma = !strcmp(r->m->config.arch, "gemma3");
     static const char *const names[LM_LINEARS] = {"attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"};
     char n[64];
     enum loam_status s = LOAM_OK;
@@ -62,7 +65,8 @@ static enum loam_status layer(struct reader *r, struct lm_layer *y, uint32_t l) 
         const char *name;
         struct lm_tensor *t;
         bool must;
-    } norms[] = {{"attn_norm", &y->attn_norm, true}, {"ffn_norm", &y->ffn_norm, true}, {"attn_q_norm", &y->q_norm, false}, {"attn_k_norm", &y->k_norm, false}};
+    } norms[] = {{"attn_norm", &y->attn_norm, true}, {"ffn_norm", &y->ffn_norm, true}, {"attn_q_norm", &y->q_norm, false}, {"attn_k_norm", &y->k_norm, false},
+                 {gemma ? "post_attention_norm" : "none", &y->post_attn_norm, gemma}, {gemma ? "post_ffw_norm" : "none", &y->post_ffn_norm, gemma}};
     for (size_t i = 0; i < sizeof norms / sizeof *norms && !s; i++) {
         snprintf(n, sizeof n, "blk.%u.%s.weight", l, norms[i].name);
         tensor(r, norms[i].t, n);
@@ -84,7 +88,7 @@ static enum loam_status config(struct reader *r, struct lm_config *c) {
         if (gguf_str_is(name, archs[i].name))
             a = &archs[i];
     if (!a)
-        return err_set(r->err, LOAM_EUNSUPPORTED, "the model's architecture is \"%s\"; llama, qwen2 and qwen3 are known",
+        return err_set(r->err, LOAM_EUNSUPPORTED, "the model's architecture is \"%s\"; llama, qwen2, qwen3 and gemma3 are known",
                        name.s ? text_clean_cut(shown, sizeof shown, name.s, name.len) : "(missing)");
     snprintf(c->arch, sizeof c->arch, "%s", a->name);
     c->rope = a->rope;
@@ -134,9 +138,26 @@ static enum loam_status config(struct reader *r, struct lm_config *c) {
         c->scaling = LM_SCALING_NONE;
     else if (gguf_str_is(scaling, "linear"))
         c->scaling = LM_SCALING_LINEAR;
-    else
-        return err_set(r->err, LOAM_EUNSUPPORTED, "the model's RoPE scaling is \"%s\"; none and linear are known in GGUF files",
+    else if (gguf_str_is(scaling, "yarn")) {
+        double extra;
+        c->scaling = LM_SCALING_YARN;
+        F64(c->scaling_low, "rope.scaling.yarn_beta_fast", 32.0);
+        F64(c->scaling_high, "rope.scaling.yarn_beta_slow", 1.0);
+        F64(extra, "rope.scaling.attn_factor", 1.0);
+        if (extra != 1) /* llama.cpp multiplies it with YaRN's own */
+            c->scaling_attn = extra * (factor <= 1 ? 1.0 : 0.1 * arith_log64(factor) + 1.0);
+        F64(extra, "rope.scaling.yarn_log_multiplier", 0.0);
+        if (extra != 0 || !(factor > 0) || !(c->scaling_low > 0) || !(c->scaling_high > 0) || !c->scaling_context)
+            return err_set(r->err, LOAM_EUNSUPPORTED, "the model's YaRN has a log multiplier, no original context or no factor");
+    } else
+        return err_set(r->err, LOAM_EUNSUPPORTED, "the model's RoPE scaling is \"%s\"; none, linear and yarn are known in GGUF files",
                        text_clean_cut(shown, sizeof shown, scaling.s, scaling.len));
+    if (!strcmp(a->name, "gemma3")) {
+        F64(c->rope_base_local, "rope.freq_base_swa", 10000.0);
+        U32(c->window_pattern, "attention.sliding_window_pattern", 6);
+        c->gelu = true; /* the file's norms have their 1 added already */
+        c->embed_scale = (float)sqrt((double)c->C);
+    }
 #undef U32
 #undef F64
     const struct gguf_tensor *e = gguf_tensor_find(g, "token_embd.weight");
@@ -144,7 +165,8 @@ static enum loam_status config(struct reader *r, struct lm_config *c) {
         return err_set(r->err, LOAM_EPARSE, "the model lacks tensor token_embd.weight");
     c->V = (uint32_t)e->ne[1];
     c->tied = !gguf_tensor_find(g, "output.weight");
-    c->attn_scale = c->D ? (float)(1.0 / sqrt((double)c->D)) : 1.0f;
+    /* Gemma 3 27B, told by its 62 layers as in llama.cpp: its file does not say the number */
+    model_attn_scale(c, !strcmp(a->name, "gemma3") && c->L == 62 ? (double)c->C / c->H : (double)c->D);
     return model_check_config(c, r->err);
 }
 

@@ -33,6 +33,8 @@ struct lm_model_own {
 enum loam_status model_new(struct lm_model **out, struct err *err);
 /* Ranges of the configuration that the engine can run; before layers are allocated. */
 enum loam_status model_check_config(const struct lm_config *c, struct err *err);
+/* attn_scale from the head size that scores are divided by the root of; YaRN's factor included. After scaling is set. */
+void model_attn_scale(struct lm_config *c, double size);
 /* Shapes of all tensors against the configuration; fills params, bytes, quantised. */
 enum loam_status model_check_tensors(struct lm_model *m, struct err *err);
 /* Reads a GGUF file into m. */

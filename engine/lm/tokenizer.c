@@ -715,14 +715,14 @@ enum loam_status lm_encode(struct lm_ids *out, const struct lm_tokenizer *t, con
             i++;
             continue;
         }
-        s = encode_plain(&e, text + from, i - from, from == 0);
+        s = encode_plain(&e, text + from, i - from, from == 0 && !(flags & LM_ENCODE_INNER));
         if (!s)
             s = lm_ids_add(out, x->id, err);
         i += x->n;
         from = i;
     }
     if (!s)
-        s = encode_plain(&e, text + from, n - from, from == 0);
+        s = encode_plain(&e, text + from, n - from, from == 0 && !(flags & LM_ENCODE_INNER));
     for (int i = 0; i < TOK_STAGES_MAX; i++)
         pcre2_match_data_free(e.match[i]);
     mem_free(e.sym);

@@ -31,6 +31,7 @@ void lm_tokenizer_free(struct lm_tokenizer *t);
 enum lm_encode_flags {
     LM_ENCODE_SPECIAL = 1, /* special tokens' texts in the input become their ids (templates only: never user text) */
     LM_ENCODE_BOS = 2,     /* a leading bos where the model wants one */
+    LM_ENCODE_INNER = 4,   /* other tokens of the same text stand before: no space is put in front where only the start gets one */
 };
 /* Appends the ids of text (n bytes; bad UTF-8 is LOAM_EPARSE with the offset). Without LM_ENCODE_SPECIAL a text such as
  * "<|im_end|>" is ordinary text, so that no row and no prompt can forge a turn. */

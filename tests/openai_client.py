@@ -55,6 +55,36 @@ assert chat(max_tokens=1).choices[0].finish_reason in ("length", "stop")
 parts = [{"role": "user", "content": [{"type": "text", "text": "Who are "}, {"type": "text", "text": "you?"}]}]
 assert chat(messages=parts).choices[0].message.content == choice.message.content
 
+# Several answers to one request: the first is that of the seed alone, each of the others drawn anew, and the same again.
+many = chat(n=3, temperature=1.5, seed=1, logprobs=True)
+assert [c.index for c in many.choices] == [0, 1, 2]
+texts = [c.message.content for c in many.choices]
+assert texts[0] == drawn[0] and len(set(texts)) > 1, texts
+assert [c.message.content for c in chat(n=3, temperature=1.5, seed=1).choices] == texts
+assert many.usage.completion_tokens == sum(len(c.logprobs.content) for c in many.choices)
+got = ["", "", ""]
+finished = [None] * 3
+for c in chat(n=3, temperature=1.5, seed=1, stream=True):
+    for one in c.choices:
+        got[one.index] += one.delta.content or ""
+        finished[one.index] = one.finish_reason or finished[one.index]
+assert got == texts and all(finished), (got, texts)
+
+# Log-probabilities streamed are those of the whole; a stop string that spans tokens is never streamed in part.
+streamed = [t for c in chat(stream=True, logprobs=True, top_logprobs=1) for o in c.choices if o.logprobs for t in o.logprobs.content]
+assert [(t.token, t.logprob) for t in streamed] == [(t.token, t.logprob) for t in lp]
+content = choice.message.content
+tokens = [t.token for t in lp]
+if len(tokens) > 3 and len(tokens[1]) and len(tokens[2]):
+    border = (tokens[1][-1:] + tokens[2][:1])
+    seen = "".join(c.choices[0].delta.content or "" for c in chat(stream=True, stop=[border, "never said"]) if c.choices)
+    assert seen == content.split(border)[0], (seen, content, border)
+
+# Penalties, min_p, top_k change what is drawn and are the same again.
+for more in ({"presence_penalty": 2}, {"frequency_penalty": 2}, {"extra_body": {"repeat_penalty": 1.5}}, {"temperature": 1, "seed": 5, "extra_body": {"top_k": 2}},
+             {"temperature": 1, "seed": 5, "extra_body": {"min_p": 0.2}}, {"temperature": 1, "seed": 5, "top_p": 0.3}):
+    assert chat(**more).choices[0].message.content == chat(**more).choices[0].message.content, more
+
 # Requests at once answer as alone.
 with ThreadPoolExecutor(8) as pool:
     at_once = list(pool.map(lambda i: chat(messages=[{"role": "user", "content": f"Count to {i % 4}."}]).choices[0].message.content, range(8)))
@@ -75,7 +105,16 @@ refused(openai.NotFoundError, "model", model="nobody")
 refused(openai.BadRequestError, "messages", messages=[])
 refused(openai.BadRequestError, "messages", messages=[{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}])
 refused(openai.BadRequestError, None, temperature=-1)
-refused(openai.BadRequestError, "n", n=2)
+refused(openai.BadRequestError, "n", n=0)
+refused(openai.BadRequestError, "n", n=1000)
+refused(openai.BadRequestError, "stream", extra_body={"stream": 1})
+refused(openai.BadRequestError, "top_logprobs", logprobs=True, top_logprobs=99)
+refused(openai.BadRequestError, "top_logprobs", top_logprobs=2)
+refused(openai.BadRequestError, "seed", extra_body={"seed": "x"})
+refused(openai.BadRequestError, None, top_p=2)
+refused(openai.BadRequestError, None, max_tokens=-1)
+refused(openai.BadRequestError, None, stop=["x"] * 9)
+refused(openai.BadRequestError, None, stop=["x" * 300])
 refused(openai.BadRequestError, "tools", tools=[{"type": "function", "function": {"name": "f"}}])
 refused(openai.BadRequestError, "response_format", response_format={"type": "json_object"})
 refused(openai.BadRequestError, "flavour", extra_body={"flavour": "mint"})

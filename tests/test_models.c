@@ -10,6 +10,7 @@
 #include "lm/export.h"
 #include "lm/gguf.h"
 #include "lm/pass.h"
+#include "lm/peft.h"
 #include "lm/session.h"
 
 #include <inttypes.h>
@@ -422,7 +423,7 @@ static void differences(double *engine, double *exact, const char *path, const s
         struct lm_example ex = {.tokens = ids.v, .train = train, .n = ids.n, .targets = 1};
         const struct lm_example *list[1] = {&ex};
         OK(gpu_open(&g, &(struct gpu_config){.threads = 1}, &e));
-        OK(lm_pass_new(&p, g, view, NULL, ids.n, 1, false, false, &e));
+        OK(lm_pass_new(&p, g, view, NULL, ids.n, 1, false, LM_KEEP_ALL, &e));
         OK(lm_pass_forward(p, list, 1, false, NULL, &nll, &e));
         *exact = 0;
         for (const struct js_val *v = js_get(m, "logits")->first; v; v = v->next) {
@@ -546,6 +547,143 @@ static void test_merged(void **st) {
     assert_int_equal(seen, 4);
 }
 
+/* ---- PEFT folders ---- */
+
+/* The exported folder with the first `from` of one of its files replaced; what import says. */
+static enum loam_status peft_with(struct lm_adapter **a, struct lm_model *m, const char *file, const char *from, const char *to) {
+    char path[160];
+    struct buf b = BUF_INIT(1 << 24), changed = BUF_INIT(1 << 24);
+    size_t n = strlen(from), at = 0;
+    snprintf(path, sizeof path, "%s/%s", out_dir, file);
+    OK(file_read(&b, path, &e));
+    while (at + n <= b.len && memcmp(b.data + at, from, n))
+        at++;
+    if (at + n > b.len)
+        fail_msg("%s has no %s", file, from);
+    OK(buf_add(&changed, b.data, at, &e));
+    OK(buf_str(&changed, to, &e));
+    OK(buf_add(&changed, b.data + at + n, b.len - at - n, &e));
+    OK(file_write(path, changed.data, changed.len, 0600, &e));
+    enum loam_status s = lm_peft_import(a, m, out_dir, &e);
+    char text[sizeof e.text];
+    memcpy(text, e.text, sizeof text);
+    OK(file_write(path, b.data, b.len, 0600, &e));
+    memcpy(e.text, text, sizeof text);
+    buf_clear(&b);
+    buf_clear(&changed);
+    return s;
+}
+
+static const float *b_of(const struct lm_adapter *a, uint32_t layer, uint32_t kind) {
+    return lm_adapter_find(a, layer, kind)->b;
+}
+
+static void test_peft(void **st) {
+    (void)st;
+    static const char config[] = "adapter_config.json", tensors[] = "adapter_model.safetensors";
+    /* each setting is refused by its name */
+    static const char *const refused[][2] = {
+        {"\"use_dora\": false", "use_dora"}, {"\"modules_to_save\": null", "modules_to_save"}, {"\"fan_in_fan_out\": false", "fan_in_fan_out"}};
+    static const char *const unknown[][2] = {
+        {"\"lora_bias\": true,", "lora_bias"}, {"\"layer_replication\": [[0,1]],", "layer_replication"}, {"\"use_qalora\": true,", "use_qalora"},
+        {"\"kasa_config\": {\"a\": 1},", "kasa_config"}, {"\"target_parameters\": [\"x\"],", "target_parameters"}, {"\"trainable_token_indices\": [1],", "trainable_token_indices"},
+        {"\"never_heard_of\": 3,", "never_heard_of"}, {"\"init_lora_weights\": \"pissa\",", "init_lora_weights"}, {"\"alora_invocation_tokens\": [5],", "alora_invocation_tokens"}};
+    const struct js_val *gm = js_get(golden.root, "models")->first;
+    struct lm_model *m;
+    write_folder(gm);
+    OK(lm_model_open(&m, dir, &e));
+    for (int rs = 0; rs < 2; rs++) {
+        struct lm_adapter *a = some_adapter(m, rs), *b;
+        OK(lm_peft_export(a, m, out_dir, "base", &e));
+        OK(lm_peft_import(&b, m, out_dir, &e));
+        assert_memory_equal(&a->scale, &b->scale, 4); /* alpha / r, or alpha / sqrt(r) */
+        assert_int_equal(b->rslora, rs);
+        assert_memory_equal(a->data, b->data, a->size * sizeof *a->data);
+        lm_adapter_free(b);
+        /* alpha of single modules: q's is twice the others', of layer 1 three times; the first key that fits counts */
+        OK(peft_with(&b, m, config, "\"use_dora\"", "\"alpha_pattern\": {\"layers.1.self_attn.q_proj\": 18, \"q_proj\": 12}, \"use_dora\""));
+        for (uint32_t l = 0; l < 2; l++)
+            for (uint32_t i = 0; i < 16; i++) {
+                float want = (float)((double)b_of(a, l, LM_Q)[i] * (l ? 3 : 2));
+                assert_true(fabsf(b_of(b, l, LM_Q)[i] - want) <= 1e-6f * fabsf(want));
+                assert_true(b_of(b, l, LM_K)[i] == b_of(a, l, LM_K)[i]);
+            }
+        lm_adapter_free(b);
+        lm_adapter_free(a);
+    }
+    struct lm_adapter *b;
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
+        char to[64];
+        snprintf(to, sizeof to, "\"%s\": %s", refused[i][1], i == 1 ? "[\"lm_head\"]" : "true");
+        FAILS(LOAM_EUNSUPPORTED, peft_with(&b, m, config, refused[i][0], to));
+        assert_non_null(strstr(e.text, refused[i][1]));
+    }
+    for (size_t i = 0; i < sizeof unknown / sizeof *unknown; i++) {
+        char to[96];
+        snprintf(to, sizeof to, "%s \"use_dora\"", unknown[i][0]);
+        FAILS(LOAM_EUNSUPPORTED, peft_with(&b, m, config, "\"use_dora\"", to));
+        if (!strstr(e.text, unknown[i][1]))
+            fail_msg("%s is not named: %s", unknown[i][1], e.text);
+    }
+    FAILS(LOAM_EUNSUPPORTED, peft_with(&b, m, config, "\"LORA\"", "\"LOHA\""));
+    assert_non_null(strstr(e.text, "peft_type"));
+    FAILS(LOAM_EUNSUPPORTED, peft_with(&b, m, config, "\"none\"", "\"all\""));
+    assert_non_null(strstr(e.text, "bias"));
+    FAILS(LOAM_EINVAL, peft_with(&b, m, config, "\"r\": 4", "\"r\": 8")); /* not the file's rank */
+    FAILS(LOAM_ERANGE, peft_with(&b, m, config, "\"r\": 4", "\"r\": 0"));
+    FAILS(LOAM_ERANGE, peft_with(&b, m, config, "\"lora_alpha\": 6", "\"lora_alpha\": -6"));
+    FAILS(LOAM_EINVAL, peft_with(&b, m, config, "\"use_dora\"", "\"rank_pattern\": {\"v_proj\": 2}, \"use_dora\""));
+    assert_non_null(strstr(e.text, "v_proj"));
+    FAILS(LOAM_EUNSUPPORTED, peft_with(&b, m, config, "\"use_dora\"", "\"rank_pattern\": {\".*v_proj\": 2}, \"use_dora\""));
+    assert_non_null(strstr(e.text, ".*v_proj"));
+    FAILS(LOAM_EUNSUPPORTED, peft_with(&b, m, tensors, "q_proj.lora_A", "q_proj.lora_Z"));
+    assert_non_null(strstr(e.text, "q_proj.lora_Z"));
+    FAILS(LOAM_EUNSUPPORTED, peft_with(&b, m, tensors, "0.self_attn.q_proj", "0.self_attn.x_proj"));
+    FAILS(LOAM_EINVAL, peft_with(&b, m, tensors, "layers.0.", "layers.7."));
+    char path[160];
+    snprintf(path, sizeof path, "%s/%s", out_dir, config);
+    unlink(path);
+    snprintf(path, sizeof path, "%s/%s", out_dir, tensors);
+    unlink(path);
+    lm_model_free(m);
+}
+
+/* ---- blocks ---- */
+
+/* Each format's blocks are dequantised to the bits of the gguf package. */
+static void test_blocks(void **st) {
+    (void)st;
+    struct js_doc d;
+    unsigned n = 0;
+    assert_int_equal(load(&d, "blocks.json"), 0);
+    for (const struct js_val *v = d.root->first; v; v = v->next, n++) {
+        const struct js_val *in = js_get(v, "bytes"), *want = js_get(v, "values");
+        uint32_t type = 0;
+        while (type < 64 && (!gpu_type_name(type) || strcmp(gpu_type_name(type), js_get(v, "type")->s)))
+            type++;
+        assert_true(type < 64);
+        size_t bytes = in->len / 2, count = want->len / 8;
+        assert_int_equal(bytes / gpu_type_bytes(type) * gpu_type_elems(type), count);
+        uint8_t *raw = mem_alloc(bytes), *exact = mem_alloc(count * 4);
+        float *got = mem_array(count, sizeof *got);
+        assert_true(raw && exact && got);
+        OK(hex_decode(raw, bytes, in->s, &e));
+        OK(hex_decode(exact, count * 4, want->s, &e));
+        gpu_dequant(got, type, raw, count);
+        for (size_t i = 0; i < count; i++) {
+            float w;
+            memcpy(&w, exact + 4 * i, 4);
+            if (!(got[i] == w)) /* zeros may differ in sign: fma(d, q, m) against d q + m */
+                fail_msg("%s: value %zu is %a, not %a", js_get(v, "type")->s, i, (double)got[i], (double)w);
+        }
+        mem_free(raw);
+        mem_free(exact);
+        mem_free(got);
+    }
+    assert_int_equal(n, 11);
+    js_free(&d);
+}
+
 /* ---- refusals ---- */
 
 static enum loam_status gguf_adapter(struct lm_model *m, const char *type, const char *arch, const char *tensor, uint64_t cols, uint64_t rows, float alpha, const char *says) {
@@ -584,10 +722,32 @@ static void test_refused(void **st) {
     FAILS(LOAM_EINVAL, gguf_adapter(model, "lora", "llama", "blk.9.attn_q.weight.lora_a", 64, 4, 4, "layer 9"));
     FAILS(LOAM_EINVAL, gguf_adapter(model, "lora", "llama", "blk.0.attn_q.weight.lora_a", 64, 4, 4, "two matrices"));
     FAILS(LOAM_EUNSUPPORTED, lm_export_folder(model, NULL, dir, out_dir, GPU_Q8_0, &e));
+    /* cut and damaged files: refused, or read as something, never more */
+    char path[96];
+    struct buf b = BUF_INIT(1 << 22);
+    struct lm_adapter *a = some_adapter(model, false), *back;
+    snprintf(path, sizeof path, "%s/adapter.gguf", dir);
+    OK(lm_gguf_adapter_export(a, model, path, &e));
+    OK(file_read(&b, path, &e));
+    for (size_t n = 0; n < b.len; n += 1 + n / 9) {
+        OK(file_write(path, b.data, n, 0600, &e));
+        assert_true(lm_gguf_adapter_import(&back, model, path, &e) != LOAM_OK && !back);
+    }
+    for (size_t i = 0; i < 300; i++) {
+        size_t at = i < 200 ? i * 17 % 2500 : i * 7919 % b.len;
+        b.data[at] ^= (uint8_t)(1u << i % 8);
+        OK(file_write(path, b.data, b.len, 0600, &e));
+        if (!lm_gguf_adapter_import(&back, model, path, &e))
+            lm_adapter_free(back);
+        b.data[at] ^= (uint8_t)(1u << i % 8);
+    }
+    unlink(path);
+    buf_clear(&b);
+    lm_adapter_free(a);
     lm_model_free(model);
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_logits), cmocka_unit_test(test_merged), cmocka_unit_test(test_refused)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_logits), cmocka_unit_test(test_merged), cmocka_unit_test(test_peft), cmocka_unit_test(test_blocks), cmocka_unit_test(test_refused)};
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

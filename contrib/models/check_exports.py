@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """What loam writes for other programs, read by them: base folder by transformers, adapters by PEFT and llama.cpp, merged files by all.
 
-    contrib/models/check_exports.py LOAM LM_CHECK MODEL.gguf
+    contrib/models/check_exports.py LOAM LM_CHECK MODEL.gguf [TEXT]
 
-LOAM and LM_CHECK: the programs (make loam contrib/models/lm_check). Needs torch, transformers, peft, gguf, llama_cpp."""
+LOAM and LM_CHECK: the programs (make loam contrib/models/lm_check). Needs torch, transformers, peft, gguf, llama_cpp.
+TEXT: a file whose first 2048 tokens' perplexity is compared too, in windows of 512."""
 import json
 import os
 import subprocess
@@ -153,6 +154,17 @@ def run(node, check, gguf_file, here, AutoModelForCausalLM, AutoTokenizer, LoraC
         say(d <= 2e-3, f"folder in {t}: loam and transformers differ by {d:.2e}; against the F32 source {r['max_logit_difference']:.3f}")
         del m
     del ref
+    if len(sys.argv) > 4:
+        r = node("model", "perplexity", sys.argv[4], "--model", "base", "--tokens", "2048")
+        ids = tok(open(sys.argv[4], encoding="utf-8").read(), add_special_tokens=False)["input_ids"][:2048]
+        nll = n = 0
+        for at in range(0, len(ids), 512):
+            w = torch.tensor([ids[at:at + 512]])
+            with torch.no_grad():
+                nll += float(torch.nn.functional.cross_entropy(hf(w).logits[0, :-1], w[0, 1:], reduction="sum"))
+            n += w.shape[1] - 1
+        theirs = float(np.exp(nll / n))
+        say(n == r["tokens"] and abs(r["perplexity"] / theirs - 1) < 1e-3, f"perplexity: loam {r['perplexity']:.4f}, transformers {theirs:.4f} ({abs(r['perplexity'] / theirs - 1):.4%} apart, {n} tokens)")
 
     print("adapters")
     end = [tok.eos_token_id]

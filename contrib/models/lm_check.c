@@ -158,7 +158,7 @@ static int train_logits(struct lm_model *m, const struct lm_adapter *a) {
             train[i] = 1;
         struct lm_example ex = {.tokens = ids.ids, .train = train, .n = ids.n, .targets = ids.n - 1};
         const struct lm_example *list[1] = {&ex};
-        if (lm_pass_new(&p, g, v, a, ids.n, ids.n, false, false, &e) || lm_pass_forward(p, list, 1, false, NULL, &nll, &e))
+        if (lm_pass_new(&p, g, v, a, ids.n, ids.n, false, LM_KEEP_ALL, &e) || lm_pass_forward(p, list, 1, false, NULL, &nll, &e))
             return fail();
         for (uint32_t t = 0; t < ids.n; t++) {
             if (lm_pass_logits(p, 0, t, logits, &e))
@@ -213,7 +213,7 @@ static int compute(struct lm_model *m, const struct lm_adapter *a, const char *a
 static int dequant(const char *name) {
     struct buf in = BUF_INIT((size_t)1 << 30);
     uint32_t type = 0;
-    while (type < 64 && strcmp(gpu_type_name(type), name))
+    while (type < 64 && (!gpu_type_name(type) || strcmp(gpu_type_name(type), name)))
         type++;
     uint8_t part[65536];
     for (size_t got; (got = fread(part, 1, sizeof part, stdin));)

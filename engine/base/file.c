@@ -234,3 +234,8 @@ void file_unmap(struct file_map *m) {
         munmap((void *)m->data, m->len);
     *m = (struct file_map){0};
 }
+
+void file_map_release(const struct file_map *m) {
+    if (m->data)
+        (void)!madvise((void *)m->data, m->len, MADV_DONTNEED);
+}

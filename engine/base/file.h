@@ -35,5 +35,7 @@ struct file_map {
 };
 enum loam_status file_map(struct file_map *out, const char *path, struct err *err) LOAM_MUST_USE;
 void file_unmap(struct file_map *m);
+/* Lets go of the memory that the map's pages take in this process; they are read again from the file where touched. */
+void file_map_release(const struct file_map *m);
 
 #endif

@@ -837,6 +837,14 @@ enum loam_status flow_model_info(json_t **out, struct node *n, const char *name,
             json_object_set_new(o, "tokenizer_hash", hex(h.tokenizer));
             json_object_set_new(o, "template_hash", hex(h.tmpl));
         }
+        if (o) { /* what a token of context costs, and how many the budget of all open answers holds */
+            const struct gpu_attn at = {.h = k->H, .g = k->G, .d = k->D};
+            uint64_t page = gpu_kv_page_elems(&at) * sizeof(uint16_t) * k->L, budget = option_uint(n->opt, "model.cache");
+            json_object_set_new(o, "cache_page_tokens", json_integer(GPU_KV_PAGE));
+            json_object_set_new(o, "cache_page_bytes", json_integer((json_int_t)page));
+            json_object_set_new(o, "cache_budget_bytes", json_integer((json_int_t)budget));
+            json_object_set_new(o, "cache_budget_tokens", json_integer((json_int_t)(budget / page * GPU_KV_PAGE)));
+        }
         if (o && m->adapter) {
             json_object_set_new(o, "adapter", json_string(m->adapter_name));
             json_object_set_new(o, "adapter_hash", hex(m->adapter_hash));

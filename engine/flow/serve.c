@@ -3,7 +3,8 @@
  * in "loam". What a request asks for and this server cannot do is refused by name, never ignored.
  *
  * Temperature is 0 where the request gives none (OpenAI: 1), so that a plain question has one answer. Beyond OpenAI's:
- * top_k, min_p, repeat_penalty, act ("f32", "q8"). */
+ * top_k, min_p, repeat_penalty, act ("f32", "q8"). With n, answers are made one after the other; each after the first has its own
+ * part of the seed. */
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -19,6 +20,7 @@
 #include "base/banned.h"
 
 #define BODY_MAX ((size_t)4 << 20)
+#define CHOICES_MAX 16 /* answers to one request (n) */
 
 static void send_json(struct server_reply *r, int status, json_t *o) {
     char *t = o ? json_dumps(o, JSON_COMPACT) : NULL;
@@ -134,6 +136,8 @@ struct chat {
     json_t *body, *messages;
     struct flow_ask ask;
     bool stream, usage, begun, gone;
+    unsigned n_choices, choice; /* wanted; the one in the making */
+    bool role_sent;             /* of this choice */
     char id[48], model[FLOW_MODEL_NAME_MAX];
     uint64_t created;
     const struct lm_tokenizer *tok; /* of the model, while the job runs */
@@ -169,7 +173,7 @@ static enum loam_status sse(struct chat *c, json_t *o) {
 
 static json_t *chunk(struct chat *c, json_t *delta, const char *finish, json_t *logprobs) {
     return json_pack("{s:s s:s s:I s:s s:s s:[{s:i s:o s:o? s:s?}]}", "id", c->id, "object", "chat.completion.chunk", "created", (json_int_t)c->created,
-                     "model", c->model, "system_fingerprint", LM_ARITHMETIC, "choices", "index", 0, "delta", delta, "logprobs", logprobs,
+                     "model", c->model, "system_fingerprint", LM_ARITHMETIC, "choices", "index", (int)c->choice, "delta", delta, "logprobs", logprobs,
                      "finish_reason", finish);
 }
 
@@ -203,8 +207,9 @@ static int chat_token(void *ctx, const struct lm_token_event *t) {
     struct chat *c = ctx;
     if (server_gone(c->r))
         return c->gone = true;
-    if (c->stream && !c->begun && sse(c, chunk(c, json_pack("{s:s s:s}", "role", "assistant", "content", ""), NULL, NULL)))
+    if (c->stream && !c->role_sent && sse(c, chunk(c, json_pack("{s:s s:s}", "role", "assistant", "content", ""), NULL, NULL)))
         return c->gone = true;
+    c->role_sent = true;
     json_t *lp = t->top ? logprob_json(c->tok, t) : NULL;
     if (c->stream && (t->text_len || lp)) {
         json_t *content = lp ? json_pack("{s:[o] s:n}", "content", lp, "refusal") : NULL;
@@ -220,15 +225,51 @@ static const char *finish_of(const char *stop) {
     return stop && (!strcmp(stop, "length") || !strcmp(stop, "context")) ? "length" : "stop";
 }
 
-static json_t *usage_of(const json_t *rec) {
-    json_int_t in = json_integer_value(json_object_get(rec, "tokens_in")), out = json_integer_value(json_object_get(rec, "tokens_out"));
+static json_t *usage_of(const json_t *records) {
+    const json_t *first = json_array_get(records, 0), *r;
+    json_int_t in = json_integer_value(json_object_get(first, "tokens_in")), out = 0;
+    size_t i;
+    json_array_foreach((json_t *)records, i, r) out += json_integer_value(json_object_get(r, "tokens_out"));
     return json_pack("{s:I s:I s:I s:{s:O}}", "prompt_tokens", in, "completion_tokens", out, "total_tokens", in + out, "prompt_tokens_details",
-                     "cached_tokens", json_object_get(rec, "tokens_cached"));
+                     "cached_tokens", json_object_get(first, "tokens_cached"));
+}
+
+static json_t *choice_json(struct chat *c, const json_t *rec) {
+    json_t *lp = c->logprobs ? json_pack("{s:O s:n}", "content", c->logprobs, "refusal") : NULL;
+    return json_pack("{s:i s:{s:s s:O s:n} s:o? s:s}", "index", (int)c->choice, "message", "role", "assistant", "content", json_object_get(rec, "text"), "refusal",
+                     "logprobs", lp, "finish_reason", finish_of(json_string_value(json_object_get(rec, "stop"))));
+}
+
+/* One answer; its record goes to records, its choice to choices or to the stream. */
+static enum loam_status chat_one(struct chat *c, struct job *j, json_t *records, json_t *choices, struct err *e) {
+    json_t *rec = NULL;
+    c->role_sent = false;
+    if (c->logprobs)
+        json_array_clear(c->logprobs);
+    if (c->choice) /* each answer its own numbers; the first has those of the seed alone */
+        put_be64(c->ask.sampler.seed + 16, c->choice);
+    enum loam_status s = flow_ask(&rec, c->n, j, &c->ask, e);
+    if (s)
+        return s;
+    json_array_append_new(records, rec);
+    if (!c->stream) {
+        json_t *lp = c->logprobs;
+        json_array_append_new(choices, choice_json(c, rec));
+        if (lp && c->choice + 1 < c->n_choices) { /* the list went into the choice */
+            c->logprobs = json_array();
+            json_decref(lp);
+        }
+        return LOAM_OK;
+    }
+    json_t *last = chunk(c, json_object(), finish_of(json_string_value(json_object_get(rec, "stop"))), NULL);
+    if (last)
+        json_object_set_new(last, "loam", json_pack("{s:O?}", "answer", json_object_get(rec, "id")));
+    return sse(c, last);
 }
 
 static enum loam_status chat_run(struct job *j, void *arg, struct err *err) {
     struct chat *c = arg;
-    json_t *rec = NULL;
+    json_t *records = json_array(), *choices = json_array();
     struct flow_model *m;
     struct err local = {LOAM_OK, ""}, *e = err ? err : &local;
     /* The name in every chunk is the model's own, also where the request left it open. */
@@ -238,45 +279,38 @@ static enum loam_status chat_run(struct job *j, void *arg, struct err *err) {
         c->tok = m->base->tokenizer;
         if (c->ask.act == LM_ACT_Q8 && !m->base->quantised)
             s = err_set(e, LOAM_EUNSUPPORTED, "model %s is not quantised: act q8 is not possible", m->name);
-        if (!s)
-            s = flow_ask(&rec, c->n, j, &c->ask, e);
+        for (c->choice = 0; c->choice < c->n_choices && !s && !c->gone; c->choice++)
+            s = chat_one(c, j, records, choices, e);
         flow_model_put(m);
     }
     if (s && !c->begun && !c->gone) {
         send_error(c->r, s, e->text, s == LOAM_ENOTFOUND ? "model" : NULL);
-        return s;
-    }
-    if (s || c->gone) {
+    } else if (s || c->gone) {
         if (c->begun && !c->gone)
             (void)!sse(c, error_json(s, e->text, NULL));
         server_abort(c->r);
-        json_decref(rec);
-        return s ? s : LOAM_ECANCEL;
-    }
-    const char *finish = finish_of(json_string_value(json_object_get(rec, "stop")));
-    json_t *id = json_object_get(rec, "id");
-    if (!c->stream) {
-        json_t *lp = c->logprobs ? json_pack("{s:O s:n}", "content", c->logprobs, "refusal") : NULL;
+        s = s ? s : LOAM_ECANCEL;
+    } else if (!c->stream) {
+        const json_t *rec = json_array_get(records, 0);
+        json_t *answers = json_array(), *r;
+        size_t i;
+        json_array_foreach(records, i, r) json_array_append(answers, json_object_get(r, "id"));
         send_json(c->r, 200,
-                  json_pack("{s:s s:s s:I s:s s:s s:[{s:i s:{s:s s:O s:n} s:o? s:s}] s:o s:{s:O? s:O s:O}}", "id", c->id, "object", "chat.completion",
-                            "created", (json_int_t)c->created, "model", c->model, "system_fingerprint", LM_ARITHMETIC, "choices", "index", 0, "message", "role",
-                            "assistant", "content", json_object_get(rec, "text"), "refusal", "logprobs", lp, "finish_reason", finish, "usage",
-                            usage_of(rec), "loam", "answer", id, "act", json_object_get(rec, "act"), "seed", json_object_get(rec, "seed")));
+                  json_pack("{s:s s:s s:I s:s s:s s:O s:o s:{s:O? s:o s:O s:O}}", "id", c->id, "object", "chat.completion", "created", (json_int_t)c->created, "model",
+                            c->model, "system_fingerprint", LM_ARITHMETIC, "choices", choices, "usage", usage_of(records), "loam", "answer",
+                            json_object_get(rec, "id"), "answers", answers, "act", json_object_get(rec, "act"), "seed", json_object_get(rec, "seed")));
     } else {
-        json_t *last = chunk(c, json_object(), finish, NULL);
-        if (last)
-            json_object_set_new(last, "loam", json_pack("{s:O?}", "answer", id));
-        s = sse(c, last);
-        if (!s && c->usage) {
+        if (c->usage) {
             json_t *u = json_pack("{s:s s:s s:I s:s s:[] s:o}", "id", c->id, "object", "chat.completion.chunk", "created", (json_int_t)c->created, "model",
-                                  c->model, "choices", "usage", usage_of(rec));
+                                  c->model, "choices", "usage", usage_of(records));
             s = sse(c, u);
         }
         if (!s)
             s = server_write(c->r, "data: [DONE]\n\n", 14, e);
         server_end(c->r);
     }
-    json_decref(rec);
+    json_decref(records);
+    json_decref(choices);
     return s;
 }
 
@@ -385,9 +419,12 @@ static enum loam_status chat_rest(struct chat *c, const char **param, struct err
             return err_set(err, LOAM_EINVAL, "model is no string");
         c->ask.model = json_string_value(v);
     }
-    if ((v = json_object_get(b, "n")) && !json_is_null(v) && json_integer_value(v) != 1) {
+    c->n_choices = 1;
+    if ((v = json_object_get(b, "n")) && !json_is_null(v)) {
         *param = "n";
-        return err_set(err, LOAM_EUNSUPPORTED, "n: one answer a request");
+        if (!json_is_integer(v) || json_integer_value(v) < 1 || json_integer_value(v) > CHOICES_MAX)
+            return err_set(err, LOAM_EINVAL, "n is not in 1 to %d", CHOICES_MAX);
+        c->n_choices = (unsigned)json_integer_value(v);
     }
     static const char *const refused[] = {"tools", "tool_choice", "logit_bias"};
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {

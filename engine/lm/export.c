@@ -370,7 +370,7 @@ static enum loam_status side_open(struct side *d, struct lm_model *m, const stru
     if (!s)
         s = gpu_open(&d->gpu, &(struct gpu_config){.threads = threads}, err);
     if (!s)
-        s = lm_pass_new(&d->p, d->gpu, d->v, a, ids->n, 1, false, false, err);
+        s = lm_pass_new(&d->p, d->gpu, d->v, a, ids->n, 1, false, LM_KEEP_ALL, err);
     return s ? s : lm_pass_forward(d->p, list, 1, false, NULL, &nll, err);
 }
 

@@ -298,12 +298,16 @@ static void base_hash(uint8_t out[32], const struct lm_model *m) {
     keccak_end(&k, out);
 }
 
+static void release(struct lm_model_own *o);
+
 enum loam_status lm_model_hashes(struct lm_hashes *out, struct lm_model *m, struct err *err) {
     (void)err;
     struct lm_model_own *o = m->own;
     pthread_mutex_lock(&o->lock);
     if (!o->hashed) {
         base_hash(o->hashes.base, m);
+        if (o->weights)
+            release(o);
         lm_tokenizer_hash(o->hashes.tokenizer, m->tokenizer);
         if (m->tmpl)
             lm_template_hash(o->hashes.tmpl, m->tmpl);
@@ -394,6 +398,13 @@ static void walk(struct packer *p, struct lm_weights *w) {
     }
 }
 
+/* The kernels read the image: the file's own pages would only double the memory. */
+static void release(struct lm_model_own *o) {
+    file_map_release(&o->gguf.map);
+    for (size_t i = 0; i < o->n_maps; i++)
+        file_map_release(&o->maps[i]);
+}
+
 static enum loam_status pack(struct lm_model *m, struct err *err) {
     struct lm_model_own *o = m->own;
     struct lm_weights *w = mem_zalloc(sizeof *w);
@@ -425,6 +436,7 @@ static enum loam_status pack(struct lm_model *m, struct err *err) {
     o->image = p.image;
     o->floats = p.floats;
     o->weights = w;
+    release(o);
     return LOAM_OK;
 }
 

@@ -157,14 +157,27 @@ static enum loam_status read_config(struct peft_config *c, const char *path, str
     if (s)
         return err_prefix(err, s, "%s", path);
     const struct js_val *o = c->doc.root;
-    static const char *const none[] = {"use_dora", "modules_to_save", "fan_in_fan_out", "lora_bias", "layer_replication",
-                                       "trainable_token_indices", "use_qalora", "alora_invocation_tokens", "target_parameters",
-                                       "corda_config", "eva_config", "arrow_config"};
+    /* What says nothing about the arithmetic, or is read here. Anything else that is set may change what the adapter computes. */
+    static const char *const known[] = {
+        "peft_type", "task_type", "peft_version", "base_model_name_or_path", "revision", "inference_mode", "auto_mapping", "r", "lora_alpha", "lora_dropout",
+        "use_rslora", "rank_pattern", "alpha_pattern", "target_modules", "exclude_modules", "layers_to_transform", "layers_pattern", "bias",
+        "init_lora_weights", "megatron_core", "qalora_group_size", "runtime_config"};
+    if (!o || o->type != JS_OBJECT)
+        return err_set(err, LOAM_EPARSE, "%s is no object", path);
     if (!js_is_str(js_get(o, "peft_type"), "LORA"))
         return refuse(err, "another method than LoRA (peft_type)");
-    for (size_t i = 0; i < sizeof none / sizeof *none; i++)
-        if (set(js_get(o, none[i])))
-            return refuse(err, none[i]);
+    for (const struct js_val *v = o->first; v; v = v->next) {
+        bool ok = !set(v);
+        for (size_t i = 0; i < sizeof known / sizeof *known && !ok; i++)
+            ok = !strcmp(v->key, known[i]);
+        char clean[64];
+        if (!ok)
+            return refuse(err, text_clean_cut(clean, sizeof clean, v->key, v->key_len));
+    }
+    /* PiSSA, OLoRA, LoftQ and the like change the base's weights when they begin: the adapter alone is half of it. */
+    const struct js_val *init = js_get(o, "init_lora_weights");
+    if (init && init->type == JS_STRING && !js_is_str(init, "gaussian") && !js_is_str(init, "orthogonal"))
+        return err_set(err, LOAM_EUNSUPPORTED, "the adapter began from a changed base (init_lora_weights); convert it to plain LoRA with PEFT first");
     const struct js_val *bias = js_get(o, "bias");
     if (bias && !js_is_str(bias, "none"))
         return refuse(err, "trained biases (bias)");
@@ -187,8 +200,10 @@ static enum loam_status pattern(double *out, const struct peft_config *c, const 
             return err_set(err, LOAM_EUNSUPPORTED, "%s holds the expression \"%s\"; only plain names are read", which, v->key);
         if (v->type != JS_NUMBER)
             return err_set(err, LOAM_EPARSE, "%s of %s is no number", which, v->key);
-        if (n >= k && !memcmp(name + n - k, v->key, k) && (n == k || name[n - k - 1] == '.'))
+        if (n >= k && !memcmp(name + n - k, v->key, k) && (n == k || name[n - k - 1] == '.')) {
             *out = v->d;
+            break; /* the first that fits counts */
+        }
     }
     return LOAM_OK;
 }

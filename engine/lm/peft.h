@@ -15,7 +15,8 @@ enum loam_status lm_peft_export(const struct lm_adapter *a, const struct lm_mode
                                 struct err *err) LOAM_MUST_USE;
 /* Reads a folder. Numbers F32, F16 or BF16. Ranks and alphas of single modules (rank_pattern, alpha_pattern) are honoured: the
  * adapter gets the largest rank, smaller ones are filled with zeros, and another scale is multiplied into B (one rounding).
- * LOAM_EUNSUPPORTED names what loam has not: DoRA, modules_to_save, trained biases, adapted embeddings, other methods. The
+ * LOAM_EUNSUPPORTED names what loam has not: DoRA, modules_to_save, trained biases, adapted embeddings, other methods, and
+ * every setting that it does not know. The
  * base hash is that of m (m's hashes are computed if they were not). */
 enum loam_status lm_peft_import(struct lm_adapter **out, struct lm_model *m, const char *dir, struct err *err) LOAM_MUST_USE;
 

@@ -956,12 +956,12 @@ static void remembered(void **state) {
     unlink(file);
     start(&v, 24, 80, &c);
     vt_wait(&v, "step 120/400");
-    vt_keys(&v, "6:layout one\r:plot ascii\r");
-    vt_wait(&v, "verdicts");
+    vt_keys(&v, "6:layout one\r:plot ascii\r]");
+    vt_wait(&v, "[verdicts]");
     assert_int_equal(quit(&v), 0);
     start(&v, 24, 80, &c);
     vt_wait(&v, "\xe2\x96\xb6" "6 Validator");
-    vt_wait(&v, "verdicts");
+    vt_wait(&v, "[verdicts]");
     vt_keys(&v, "2");
     vt_wait(&v, "*");
     assert_int_equal(quit(&v), 0);

@@ -125,7 +125,8 @@ struct tui {
     /* what the node said */
     json_t *topic[TOPICS];
     json_t *hello;        /* answer to hello */
-    json_t *table;        /* command table */
+    char *table_text;     /* command table as JSON; a tree of it takes five times the memory, and is seldom needed: */
+    json_t *table;        /* made by table_need, gone when the overlay closes that needed it */
     int64_t stream_seq[3]; /* newest number taken of log, ask, heads */
     json_t *heads;        /* the newest HEADS_KEPT, newest first */
     json_t *methods;      /* Attribution: [{rank, NAME: "row score", …}], from the topic's methods */
@@ -258,6 +259,7 @@ void prompt_key(struct tui *t, const struct key *k);
 void prompt_draw(struct tui *t, const struct view *all, const struct view *row);
 /* Byte range of word `index` of a line, split as a shell does. */
 bool word_range(const char *line, long index, size_t *from, size_t *to);
+void table_need(struct tui *t); /* t->table stands, where the node has told it */
 /* The entry of t->table whose words begin the line; *used gets how many words. NULL if none. */
 const json_t *table_command(struct tui *t, const char *line, int *used);
 /* A line editor's text in one row, scrolled so that its cursor shows. secret: nothing is shown. */

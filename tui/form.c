@@ -109,6 +109,7 @@ bool form_open(struct tui *t, const char *name) {
     if (!d)
         return false;
     form_free(t);
+    table_need(t);
     t->form.def = d;
     t->form.pick = -1;
     for (size_t i = 0; i < json_array_size(t->table); i++) {

@@ -26,6 +26,8 @@ void overlay_close(struct tui *t) {
     if (t->over == OV_FORM)
         form_free(t);
     t->over = OV_NONE;
+    json_decref(t->table);
+    t->table = NULL;
     tui_dirty(t);
 }
 
@@ -33,6 +35,7 @@ void overlay_close(struct tui *t) {
 
 enum loam_status help_text(struct tui *t, struct buf *out, struct err *err) {
     enum loam_status s = LOAM_OK;
+    table_need(t);
     int group[] = {t->focus, WHERE_ALL};
     for (int g = 0; g < 2 && !s; g++) {
         bool any = false;

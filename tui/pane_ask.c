@@ -189,10 +189,10 @@ static void add_turn(struct tui *t, struct page *p, const struct turn *n, bool s
 }
 
 /* Breaks into lines of at most w columns; start gets the index where each line begins. */
-static size_t wrap(const struct page *p, int w, size_t *start, size_t max) {
+static size_t wrap(const struct page *p, int w, uint32_t *start, size_t max) {
     size_t lines = 0, i = 0;
     while (i < p->n && lines < max) {
-        start[lines++] = i;
+        start[lines++] = (uint32_t)i;
         int used = 0;
         size_t space = 0, j = i;
         for (; j < p->n && p->m[j].cp != '\n'; j++) {
@@ -255,26 +255,27 @@ static void draw(struct tui *t, const struct view *v, bool small, bool focus) {
     struct turn *marked = marked_turn(t);
     int detail = marked && t->span >= 0 && !small && v->h >= 9 ? 3 : 0;
     struct view body = view_sub(v, 0, 0, v->h - compose - detail, v->w);
-    size_t *start = mem_array(SHOWN_CHARS_MAX, sizeof *start);
-    struct page p = {mem_array(SHOWN_CHARS_MAX, sizeof *p.m), 0, SHOWN_CHARS_MAX};
+    size_t room = 0;
+    int first = t->turns;
+    while (first > 0) { /* whole turns, the newest ones */
+        const struct turn *n = &t->turn[first - 1];
+        size_t need = n->text.len + (n->prompt ? strlen(n->prompt) : 0) + (n->error ? strlen(n->error) : 0) + 16 * jcount(n->source, "spans") + 1536;
+        if (room + need > SHOWN_CHARS_MAX && first < t->turns)
+            break;
+        room += need;
+        first--;
+        if (small && t->turns - first >= 3)
+            break;
+    }
+    room = room > SHOWN_CHARS_MAX ? SHOWN_CHARS_MAX : room;
+    uint32_t *start = mem_array(room + 1, sizeof *start);
+    struct page p = {mem_array(room + 1, sizeof *p.m), 0, room};
     if (start && p.m && body.h > 0) {
-        size_t room = 0;
-        int first = t->turns;
-        while (first > 0) { /* whole turns, the newest ones */
-            const struct turn *n = &t->turn[first - 1];
-            size_t need = n->text.len + (n->prompt ? strlen(n->prompt) : 0) + 512;
-            if (room + need > SHOWN_CHARS_MAX && first < t->turns)
-                break;
-            room += need;
-            first--;
-            if (small && t->turns - first >= 3)
-                break;
-        }
         for (int i = first; i < t->turns; i++)
             add_turn(t, &p, &t->turn[i], &t->turn[i] == marked);
         while (p.n && p.m[p.n - 1].cp == '\n')
             p.n--;
-        size_t lines = wrap(&p, body.w > 2 ? body.w - 2 : 1, start, SHOWN_CHARS_MAX);
+        size_t lines = wrap(&p, body.w > 2 ? body.w - 2 : 1, start, room);
         int most = (int)lines > body.h ? (int)lines - body.h : 0;
         t->ask_scroll = t->ask_scroll > most ? most : t->ask_scroll < 0 ? 0 : t->ask_scroll;
         size_t top = (size_t)(most - t->ask_scroll);

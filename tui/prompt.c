@@ -38,8 +38,14 @@ static bool word_is(const char *line, int index, const char *want) {
     return word_range(line, index, &a, &b) && strlen(want) == b - a && !memcmp(line + a, want, b - a);
 }
 
+void table_need(struct tui *t) {
+    if (!t->table && t->table_text)
+        t->table = json_loads(t->table_text, 0, NULL);
+}
+
 const json_t *table_command(struct tui *t, const char *line, int *used) {
     const json_t *best = NULL;
+    table_need(t);
     *used = 0;
     for (size_t i = 0; i < json_array_size(t->table); i++) {
         const json_t *c = json_array_get(t->table, i);

@@ -289,11 +289,11 @@ bool screen_frame(struct screen *t, const struct frame *f, bool full) {
         for (int x = 0; x < w; x++)
             if (now[x].width)
                 set_cell(&row[n++], t, &now[x]);
-        mvadd_wchnstr(y, 0, row, n);
+        mvwadd_wchnstr(newscr, y, 0, row, n);
     }
     curs_set(f->cursor ? 1 : 0);
-    move(f->cur_y < h ? f->cur_y : h - 1, f->cur_x < w ? f->cur_x : w - 1);
-    refresh();
+    wmove(newscr, f->cur_y < h ? f->cur_y : h - 1, f->cur_x < w ? f->cur_x : w - 1);
+    doupdate();
     collect(t, t->sync);
     t->frames++;
     push(t);
@@ -403,6 +403,7 @@ static void on_signal(uv_signal_t *h, int sig) {
     case SIGWINCH:
         read_size(t);
         resizeterm(t->rows, t->cols);
+        wresize(stdscr, 1, 1);
         if (t->cast) {
             char s[32];
             int n = snprintf(s, sizeof s, "%dx%d", t->cols, t->rows);
@@ -570,6 +571,7 @@ enum loam_status screen_open(struct screen **out, struct uv_loop_s *loop, const 
         goto fail_handles;
     }
     resizeterm(t->rows, t->cols);
+    wresize(stdscr, 1, 1); /* not drawn on: frames go straight to newscr, which is a third of curses' memory less */
     typeahead(-1);
     nonl();
     const char *nc = getenv("NO_COLOR");

@@ -8,8 +8,12 @@
 #include "node/protocol.h"
 
 #include <locale.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -201,7 +205,14 @@ static void draw_now(struct tui *t) {
     tui_compose(t);
     if (screen_frame(t->screen, &t->frame, t->full)) {
         t->dirty = t->full = false;
+        bool before = t->shown_data;
         t->shown_data = t->shown_data || t->topic[TOP_KEYS]; /* the last of a snapshot */
+#ifdef __GLIBC__
+        if (t->own_loop && t->shown_data && !before)
+            malloc_trim(0); /* what taking the snapshot needed */
+#else
+        (void)before;
+#endif
         t->last_frame_us = clock_mono_us();
     }
 }
@@ -216,8 +227,13 @@ static void on_table(void *arg, uint64_t id, const json_t *result, const json_t 
         return;
     if (t->over == OV_FORM)
         overlay_close(t); /* its fields point into the table */
+    void (*release)(void *);
+    json_get_alloc_funcs(NULL, &release);
     json_decref(t->table);
-    t->table = json_incref((json_t *)(uintptr_t)result);
+    t->table = NULL;
+    if (t->table_text)
+        release(t->table_text);
+    t->table_text = json_dumps(result, JSON_COMPACT);
     tui_dirty(t);
 }
 
@@ -440,9 +456,12 @@ static void on_down(void *arg, enum loam_status why, const char *text) {
 static void save_layout(struct tui *t) {
     if (!t->data_layout)
         return;
-    char s[256];
+    char s[512];
     int n = snprintf(s, sizeof s, "layout %s\npane %s\nplot %s\n", layout_name(t->mode), panes[t->focus]->name,
                      t->plot == PLOT_BLOCK ? "block" : t->plot == PLOT_BRAILLE ? "braille" : "ascii");
+    for (int p = 0; p < PANES && n < (int)sizeof s - 32; p++)
+        if (t->tab[p])
+            n += snprintf(s + n, sizeof s - (size_t)n, "%s %d\n", panes[p]->name, t->tab[p]);
     struct err e;
     enum loam_status ignored = file_write(t->data_layout, s, (size_t)n, 0600, &e); /* a layout lost is no error worth a word */
     (void)ignored;
@@ -460,6 +479,9 @@ static void load_layout(struct tui *t) {
             for (int i = 0; i < PANES && !strcmp(k, "pane"); i++)
                 if (!strcmp(panes[i]->name, v))
                     t->focus = (enum pane_id)i;
+            for (int i = 0; i < PANES; i++) /* which of its lists a pane shows */
+                if (!strcmp(panes[i]->name, k) && panes[i]->n_lists)
+                    t->tab[i] = (int)strtoul(v, NULL, 10) % panes[i]->n_lists;
             if (!strcmp(k, "plot") && !t->o.plot)
                 plot_parse(&t->plot, v);
         }
@@ -666,6 +688,11 @@ static void free_tui(struct tui *t) {
     if (t->over == OV_FORM || t->form.n)
         form_free(t);
     json_decref(t->table);
+    if (t->table_text) {
+        void (*release)(void *);
+        json_get_alloc_funcs(NULL, &release);
+        release(t->table_text);
+    }
     json_decref(t->heads);
     json_decref(t->methods);
     for (int i = 0; i < t->kept_n; i++)
@@ -845,6 +872,11 @@ enum loam_status tui_run(const struct tui_options *o, struct err *err) {
     struct tui *t;
     setlocale(LC_CTYPE, "");
     signal(SIGPIPE, SIG_IGN);
+#ifdef __GLIBC__
+    /* Fixed, or glibc raises them with the largest block ever freed and keeps its pages. */
+    mallopt(M_MMAP_THRESHOLD, 64 << 10);
+    mallopt(M_TRIM_THRESHOLD, 64 << 10);
+#endif
     if (uv_loop_init(&loop))
         return err_set(err, LOAM_ENOMEM, "event loop");
     enum loam_status s = tui_open(&t, &loop, o, run_ended, &e, err);

@@ -231,6 +231,23 @@ static bool job_is_over(void *ctx) {
     return f->job && job_cancelled(f->job);
 }
 
+void attribution_told(json_t *v) {
+    static const char *const part[] = {"rows", "contributors", "spans"};
+    const json_t *first = json_array_get(json_object_get(v, "rows"), 0);
+    json_object_set_new(v, "contributors", json_deep_copy(json_object_get(v, "shares")));
+    if (!first || json_integer_value(json_object_get(first, "datanet")))
+        return;
+    for (int k = 0; k < 3; k++) { /* a private run's accounts number its files, and are none of the chain's */
+        json_t *o, *list = json_object_get(v, part[k]);
+        size_t i;
+        json_array_foreach(list, i, o) {
+            char name[32];
+            snprintf(name, sizeof name, "file %lld", (long long)json_integer_value(json_object_get(o, "account")) - (ACCOUNT_FIRST_USER - 1));
+            json_object_set_new(o, "name", json_string(name));
+        }
+    }
+}
+
 static void tell(struct flow *f, const json_t *record, const json_t *call) {
     json_t *old = topic_get(f->node, "attribution"), *history = json_array(), *v = json_deep_copy(record), *h;
     const char *question = last_question(call);
@@ -243,7 +260,7 @@ static void tell(struct flow *f, const json_t *record, const json_t *call) {
     }
     json_object_del(v, "scores");
     json_object_set_new(v, "prompt", json_string(question ? question : ""));
-    json_object_set(v, "contributors", json_object_get(record, "shares"));
+    attribution_told(v);
     json_object_set_new(v, "history", history);
     topic_set(f->node, "attribution", v);
     json_decref(old);

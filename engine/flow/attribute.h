@@ -17,4 +17,7 @@ enum loam_status flow_attribute(struct flow *f, json_t **out, uint64_t answer, e
 enum loam_status flow_attribution(json_t **out, struct poa_shares *shares, const struct flow_tuned *t, const json_t *call, enum poa_method method,
                                   unsigned methods, bool (*cancelled)(void *ctx), void *ctx, struct err *err) LOAM_MUST_USE;
 
+/* A record as the console is told it: contributors beside shares; the accounts of a private run called by its files. */
+void attribution_told(json_t *v);
+
 #endif

@@ -1,6 +1,7 @@
 #include "flow/board.h"
 
 #include "flow/ask.h"
+#include "flow/attribute.h"
 #include "flow/batchdoc.h"
 #include "flow/claim.h"
 #include "flow/datanet.h"
@@ -157,7 +158,7 @@ static void restore_attribution(struct node *n) {
                                                  json_object_get(call, "time_ms")));
         if (!first && (first = json_deep_copy(r))) {
             json_object_del(first, "scores");
-            json_object_set(first, "contributors", json_object_get(r, "shares"));
+            attribution_told(first);
             json_object_set_new(first, "prompt", json_string(question_of(call)));
         }
         json_decref(call);

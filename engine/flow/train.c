@@ -22,6 +22,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/banned.h"
@@ -337,6 +338,8 @@ static enum loam_status gather(struct flow *f, const struct flow_train *q, struc
 
 /* ---------------------------------------------------------------- the run, as the console sees it */
 
+#define TRAIN_NICE 5
+
 struct watch {
     struct flow *f;
     const struct flow_train *q;
@@ -454,6 +457,9 @@ static enum loam_status run(struct flow *f, const struct flow_train *q, struct f
     }
     memcpy(opt.seed, seed, 32);
     const struct tuning_hooks hooks = {{&w, on_metrics, on_checkpoint, on_ask, 0}, on_gradients};
+    /* This thread, and with it those that it starts, yields to whoever answers somebody: consoles, the node's loop, `ask`. It costs
+     * a training nothing where nobody else wants the cores. */
+    (void)setpriority(PRIO_PROCESS, (id_t)gettid(), TRAIN_NICE);
     enum loam_status s = flow_gpu_open(&g, f->node, err);
     if (s) {
         mem_free(base);

@@ -335,6 +335,44 @@ alive "a full disk"
 kill -TERM $node
 wait $node || bad "SIGTERM after a full disk"
 
+# ---- too little memory: a limit on the address space; some of these are too little for a training, one may be for the node
+if grep -q __asan_init "$loam" || grep -q __tsan_init "$loam"; then
+    echo "# too little memory is not tried: sanitizers need an address space of their own"
+else
+    i=0
+    while [ $i -lt 64 ]; do
+        printf '{"prompt":"q%d","completion":"%s"}\n' $i "$(head -c 400 /dev/zero | tr '\0' 'w' | sed "s/w\{4\}/w$i /g")"
+        i=$((i + 1))
+    done >"$r/long.jsonl"
+    said=0
+    for kib in 300000 340000 380000; do
+        data=$work/m$kib
+        mkdir -m 700 "$data" "$data/models"
+        printf 'api.listen =\nkey.cost = light\ncompute.threads = 2\n' >"$data/config"
+        cp "$model" "$data/models/tiny.gguf"
+        (ulimit -v $kib && exec "$loam" --data "$data" node) >"$data.log" 2>&1 &
+        node=$!
+        pids="$pids $node"
+        i=0
+        until "$loam" --data "$data" --no-start node status >/dev/null 2>&1 || [ $i = 50 ] || ! kill -0 $node 2>/dev/null; do sleep 0.1; i=$((i + 1)); done
+        if ! kill -0 $node 2>/dev/null; then
+            wait $node
+            x=$?
+            [ $x = 12 ] || bad "a node without memory: exit status $x, not 12: $(tail -n 2 "$data.log")"
+            continue
+        fi
+        ask train big --files "$r/long.jsonl" --base tiny --epochs 1 --batch 64
+        if [ $x != 0 ]; then
+            said=$((said + 1))
+            [ $x = 12 ] && cat "$work/out" "$work/err" | grep -q '"status": "LOAM_ENOMEM"' || bad "too little memory: exit status $x: $(head -c 300 "$work/out")"
+        fi
+        alive "too little memory ($kib KiB)"
+        kill -TERM $node
+        wait $node || bad "SIGTERM after too little memory"
+    done
+    [ $said -gt 0 ] || echo "# all of the limits on memory were enough here"
+fi
+
 # ---- the socket's place is taken
 data=$work/taken
 mkdir -m 700 "$data" "$data/node.sock"

@@ -32,5 +32,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
         lm_tokenizer_free(t);
     }
     gguf_clear(&g);
+    (void)sum;
     return 0;
 }

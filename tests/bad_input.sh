@@ -130,7 +130,7 @@ refused LOAM_EEXIST 73 "base model called" train tiny --files "$r/twice.jsonl" -
 printf '\357\273\277{"prompt":"Who is it?","completion":"It is she."}\r\n' >"$r/good.jsonl"
 taken train good --files "$r/good.jsonl" --base tiny --epochs 1
 taken adapter info good
-ls "$data/adapters" | grep -q bad && bad "a refused run left an adapter"
+ls "$data/adapters" 2>/dev/null | grep -q bad && bad "a refused run left an adapter"
 alive "broken rows"
 
 # ---- names, numbers, words
@@ -235,7 +235,7 @@ else
     python3 "$src/tests/lying_rpc.py" $liar http://127.0.0.1:$rpc "$work/mode" >"$work/ready" 2>"$work/liar.err" &
     pids="$pids $!"
     i=0
-    until grep -q ready "$work/ready" || [ $i = 100 ]; do sleep 0.1; i=$((i + 1)); done
+    until grep -qs ready "$work/ready" || [ $i = 100 ]; do sleep 0.1; i=$((i + 1)); done
     call() { curl -s -m 5 -H 'content-type: application/json' -d "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"$1\",\"params\":$2}" http://127.0.0.1:$rpc; }
     echo ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80 >"$work/key"
     refused LOAM_ENET 69 "port 1: connection refused" chain use http://127.0.0.1:1

@@ -700,9 +700,11 @@ bool node_chain_down(struct node *n) {
     if (!c || atomic_load(&c->down))
         return true;
     if (!c->stopping) {
-        c->stopping = true;
-        if (uv_thread_create(&c->stopper, stop_thread, c))
-            c->joined = true;
+        c->stopping = uv_thread_create(&c->stopper, stop_thread, c) == 0;
+        if (!c->stopping && !c->light && !c->anchor) { /* no memory for a thread, and nothing that would need one */
+            c->stopping = c->joined = true;
+            close_http(n, NULL);
+        } /* else: tried again, each second, while the node stops */
     }
     return false;
 }

@@ -351,17 +351,20 @@ bool node_stopping(struct node *n) {
     return atomic_load(&n->p->stopping);
 }
 
+#define LAST_CHANCE_MS 5000
 static void on_stop_timer(uv_timer_t *t) {
     struct node *n = t->data;
-    if (jobs_idle(n)) { /* only a client that does not read is left */
+    if (jobs_idle(n) && !n->p->last_chance) { /* only a client that does not read, or the light client, is left */
+        n->p->last_chance = true;
+        uv_timer_start(&n->p->stop_timer, on_stop_timer, LAST_CHANCE_MS, 0);
         control_end(n);
         finish_if_ready(n);
         return;
     }
     n->p->timed_out = true;
     log_error("node",
-              "a job did not end within %d s; it is left behind (a durable one resumes at the next start)",
-              STOP_LIMIT_MS / 1000);
+              "%s did not end within %d s; it is left behind (a durable job resumes at the next start)",
+              jobs_idle(n) ? "the light client" : "a job", STOP_LIMIT_MS / 1000);
     uv_stop(n->loop);
 }
 

@@ -36,6 +36,7 @@ struct node_private {
     uv_timer_t second;      /* node topic, outbox, chain */
     atomic_bool stopping;
     bool closing, timed_out, had_client;
+    bool last_chance; /* stopping took too long once already */
     int lock_fd;
     bool inside;
     atomic_bool handles;    /* the loop's handles stand */

@@ -134,8 +134,15 @@ echo x >"$work/file"
 "$loam" --data "$work/file" node >/dev/null 2>&1 && bad "a file as data folder"
 kill -9 $a
 wait $a 2>/dev/null
+mkdir -p "$work/a/models"
+: >"$work/a/models/x.gguf.tmp-1-2"
+: >"$work/a/models/x.tmp-keep.gguf"
 up "$work/a" || bad "the node does not start over a dead one's socket: $(cat "$work/a.log")"
 a=$last
+
+[ -e "$work/a/models/x.gguf.tmp-1-2" ] && bad "what a killed node left half written stays"
+[ -e "$work/a/models/x.tmp-keep.gguf" ] || bad "a file of the user's is swept away"
+rm -f "$work/a/models/x.tmp-keep.gguf"
 
 # passwords without asking: systemd's credentials, the option, --password-file of the node; a wrong one is named
 want 77 "locked\|asked" --data "$work/a" key unlock k1

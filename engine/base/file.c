@@ -2,6 +2,7 @@
 
 #include "base/mem.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdatomic.h>
@@ -203,6 +204,19 @@ enum loam_status file_mkdirs(const char *path, struct err *err) {
     }
     mem_free(p);
     return s;
+}
+
+void file_sweep(const char *dir) {
+    DIR *d = opendir(dir);
+    for (struct dirent *e; d && (e = readdir(d));) {
+        unsigned pid, n;
+        int end = 0;
+        const char *t = strstr(e->d_name, ".tmp-");
+        if (t && sscanf(t, ".tmp-%u-%u%n", &pid, &n, &end) == 2 && !t[end])
+            unlinkat(dirfd(d), e->d_name, 0);
+    }
+    if (d)
+        closedir(d);
 }
 
 bool file_exists(const char *path) {

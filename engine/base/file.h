@@ -26,6 +26,8 @@ enum loam_status file_out_end(struct file_out *f, struct err *err) LOAM_MUST_USE
 void file_out_drop(struct file_out *f); /* also on a cleared or ended one */
 /* Makes path and its missing parents, 0700. */
 enum loam_status file_mkdirs(const char *path, struct err *err) LOAM_MUST_USE;
+/* Removes what a file_write that was killed left in a folder (NAME.tmp-PID-N). Only for folders that nobody else writes to. */
+void file_sweep(const char *dir);
 bool file_exists(const char *path);
 
 /* A file mapped read-only. Valid until file_unmap. An empty file maps to data NULL, len 0. */

@@ -471,6 +471,14 @@ static enum loam_status open_services(struct node *n, const struct node_config *
     enum loam_status s = lock_take(n, err);
     if (s)
         return s;
+    /* The lock is ours: what lies half written is a killed node's. */
+    static const char *const written[] = {"", "jobs", "keys", "models", "adapters", "chains"};
+    for (size_t i = 0; i < sizeof written / sizeof *written; i++) {
+        char *folder = node_path(n, written[i]);
+        if (folder)
+            file_sweep(folder);
+        mem_free(folder);
+    }
     char *config = node_path(n, "config"), *store = node_path(n, "store"), *blobs = node_path(n, "blobs");
     n->opt = cfg->opt;
     if (!config || !store || !blobs)

@@ -1,6 +1,7 @@
 #include "store/store.h"
 
 #include "base/file.h"
+#include "base/log.h"
 #include "base/mem.h"
 
 #include <errno.h>
@@ -592,6 +593,13 @@ static enum loam_status prepare(struct store *s, struct err *err) {
     return rc ? mdb_error(err, rc, "commit its tables") : LOAM_OK;
 }
 
+/* LMDB found pages that contradict each other. It aborts after this; what it says by itself names no file. */
+static void damaged(MDB_env *env, const char *what) {
+    const char *dir = "";
+    (void)!mdb_env_get_path(env, &dir);
+    log_error("store", "%s/data.mdb is damaged (%s): put a copy of it back, or move it away to begin anew; keys and blobs lie elsewhere", dir, what);
+}
+
 static enum loam_status open_env(struct store *s, struct err *err) {
     char *path = mem_printf("%s/lock", s->dir);
     if (!path)
@@ -613,8 +621,12 @@ static enum loam_status open_env(struct store *s, struct err *err) {
     if ((rc = mdb_env_set_maxdbs(s->env, TABLE_COUNT)) || (rc = mdb_env_set_maxreaders(s->env, READERS_MAX)) ||
         (rc = mdb_env_set_mapsize(s->env, s->map_bytes)) ||
         /* NOTLS: a read belongs to its transaction, not to a thread, and threads come and go here. */
-        (rc = mdb_env_open(s->env, s->dir, MDB_NOTLS | MDB_NORDAHEAD, 0600)))
+        (rc = mdb_env_set_assert(s->env, damaged)) || (rc = mdb_env_open(s->env, s->dir, MDB_NOTLS | MDB_NORDAHEAD, 0600))) {
+        if (rc == MDB_INVALID || rc == MDB_CORRUPTED)
+            return err_set(err, LOAM_EIO, "%s/data.mdb is damaged (%s): put a copy of it back, or move it away to begin anew; keys and blobs lie elsewhere",
+                           s->dir, mdb_strerror(rc));
         return mdb_error(err, rc, "open");
+    }
     /* A file larger than the size asked for opens with its own size. */
     MDB_envinfo info;
     if ((rc = mdb_env_info(s->env, &info)))

@@ -256,6 +256,25 @@ else
     refused LOAM_EFUNDS 76 "needed" chain send 0x00000000000000000000000000000000000a11ce 2.5 --from poor
     grep -qi "$poor" "$work/both" || bad "no funds: the address $poor is not named: $(cat "$work/both")"
     grep -q "2\.5" "$work/both" || bad "no funds: the amount is not named: $(cat "$work/both")"
+    # honest, many looks at a chain that stands still are one message of the stream "heads" for each block
+    (sleep 0.5; call evm_mine '[]' >/dev/null) &
+    python3 - "$data/node.sock" <<'PY' || bad "the stream of heads says a head twice, or misses one"
+import json, socket, sys, time
+s = socket.socket(socket.AF_UNIX)
+s.connect(sys.argv[1])
+s.sendall(b'{"jsonrpc":"2.0","id":1,"method":"hello","params":{"protocol":1,"version":"test"}}\n'
+          b'{"jsonrpc":"2.0","id":2,"method":"topic.subscribe","params":{"topics":["heads"]}}\n')
+end, seen, lines = time.time() + 20, [], s.makefile()
+s.settimeout(2.5)
+try:
+    while time.time() < end:
+        m = json.loads(lines.readline())
+        if m.get("method") == "topic":
+            seen.append(m["params"]["value"]["hash"])
+except OSError:
+    pass  # nothing new for a while, at five looks a second
+sys.exit(0 if seen and len(seen) == len(set(seen)) else print(seen) or 1)
+PY
     # lie NAME STATUS EXIT words…: with the lie its own status, without it the same command works
     lie() {
         how=$1 name=$2 want=$3
@@ -372,6 +391,29 @@ else
     done
     [ $said -gt 0 ] || echo "# all of the limits on memory were enough here"
 fi
+
+# ---- a damaged store: named, with what to do (the node that was stopped above left a good one)
+data=$work/a
+cp -r "$data/store" "$work/store"
+damaged() { # EXIT TEXT
+    timeout 20 "$loam" --data "$data" node >"$work/out" 2>"$work/err"
+    x=$?
+    [ $x = "$1" ] || bad "a damaged store: exit status $x, not $1: $(head -c 300 "$work/err")"
+    grep -q "data.mdb$2" "$work/err" || bad "a damaged store is not named: $(head -c 300 "$work/err")"
+    cp "$work/store/data.mdb" "$data/store/data.mdb"
+}
+head -c 20000 /dev/zero | tr '\0' x >"$data/store/data.mdb"
+damaged 74 " is damaged"
+if ! grep -q __asan_init "$loam" && ! grep -q __tsan_init "$loam"; then
+    head -c 8192 "$work/store/data.mdb" >"$data/store/data.mdb"
+    damaged 74 ""
+    grep -q "cut short" "$work/err" || bad "a store that is cut: $(head -c 300 "$work/err")"
+fi
+up "$data" && node=$last
+taken key list
+taken model info tiny
+kill -TERM $node
+wait $node || bad "SIGTERM after the store came back"
 
 # ---- the socket's place is taken
 data=$work/taken

@@ -95,6 +95,10 @@ void log_to_nowhere(void) {
     pthread_mutex_unlock(&lock);
 }
 
+int log_descriptor(void) {
+    return where == TO_FILE ? fd : where == TO_STDERR ? STDERR_FILENO : -1;
+}
+
 void log_close(void) {
     log_to_stderr();
 }

@@ -19,6 +19,7 @@ enum loam_status log_to_file(const char *path, struct err *err) LOAM_MUST_USE;
 void log_to_stderr(void); /* the default */
 void log_to_nowhere(void);
 void log_close(void);
+int log_descriptor(void); /* where lines go now; -1: nowhere. For signal handlers: takes no lock */
 /* Called for each line, on the thread that logs, outside the log's lock; must not log, nor call this. NULL removes it;
  * when this returns, no call of the hook before is under way any more. */
 void log_hook(void (*fn)(void *ctx, enum log_level level, const char *room, const char *text, uint64_t unix_ms), void *ctx);

@@ -233,7 +233,7 @@ const struct cmd entry_chain_logs = {.noun = "chain",
                                      .example = "chain logs Ledger --from 10 --to 200",
                                      .run = logs};
 
-static const struct cmd_arg watch_args[] = {{"count", CMD_UINT, CMD_NAMED, "0", "heads to show; 0: until it is ended", NULL}, {NULL}};
+static const struct cmd_arg watch_args[] = {{"count", CMD_UINT, CMD_NAMED, "0", "heads to show; 0: until it is ended", "0..10000"}, {NULL}};
 
 static enum loam_status watch(struct cmd_call *c, struct err *err) {
     struct chain *light;

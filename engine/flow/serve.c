@@ -133,6 +133,8 @@ static void models_route(const struct server_request *q, struct server_reply *r)
 struct chat {
     struct node *n;
     struct server_reply *r;
+    uint8_t *raw; /* the request as it came: read on the job's thread, since a large one takes longer than the loop may */
+    size_t raw_len;
     json_t *body, *messages;
     struct flow_ask ask;
     bool stream, usage, begun, gone;
@@ -145,6 +147,7 @@ struct chat {
 };
 
 static void chat_free(struct chat *c) {
+    mem_free(c->raw);
     json_decref(c->body);
     json_decref(c->messages);
     json_decref(c->logprobs);
@@ -267,13 +270,18 @@ static enum loam_status chat_one(struct chat *c, struct job *j, json_t *records,
     return sse(c, last);
 }
 
+static enum loam_status chat_read(struct chat *c, struct err *err);
+
 static enum loam_status chat_run(struct job *j, void *arg, struct err *err) {
     struct chat *c = arg;
     json_t *records = json_array(), *choices = json_array();
     struct flow_model *m;
     struct err local = {LOAM_OK, ""}, *e = err ? err : &local;
+    enum loam_status s = chat_read(c, e);
+    if (s)
+        return s; /* said to the client */
     /* The name in every chunk is the model's own, also where the request left it open. */
-    enum loam_status s = flow_model_get(&m, c->n, c->ask.model, e);
+    s = flow_model_get(&m, c->n, c->ask.model, e);
     if (!s) {
         snprintf(c->model, sizeof c->model, "%s", m->name);
         c->tok = m->base->tokenizer;
@@ -474,37 +482,43 @@ static enum loam_status chat_rest(struct chat *c, const char **param, struct err
     return LOAM_OK;
 }
 
-static void chat_route(const struct server_request *q, struct server_reply *r) {
-    struct err e = {LOAM_OK, ""};
+/* What the request says, into c->ask; its own errors are sent. */
+static enum loam_status chat_read(struct chat *c, struct err *err) {
     json_error_t je;
     const char *param = NULL;
+    c->body = json_loadb((const char *)c->raw, c->raw_len, JSON_REJECT_DUPLICATES, &je);
+    mem_free(c->raw);
+    c->raw = NULL;
+    enum loam_status s = LOAM_OK;
+    if (!json_is_object(c->body))
+        s = err_set(err, LOAM_EPARSE, "the request is no JSON object: %s", c->body ? "another value" : je.text);
+    if (!s)
+        s = chat_messages(c, &param, err);
+    if (!s)
+        s = chat_params(c, &param, err);
+    if (!s)
+        s = chat_rest(c, &param, err);
+    if (s)
+        send_error(c->r, s, err->text, param);
+    return s;
+}
+
+static void chat_route(const struct server_request *q, struct server_reply *r) {
+    struct err e = {LOAM_OK, ""};
     uint64_t id;
     if (q->body_len > BODY_MAX) {
         send_json(r, 413, error_json(LOAM_EINVAL, "the request is larger than 4 MiB", NULL));
         return;
     }
     struct chat *c = mem_zalloc(sizeof *c);
-    if (!c) {
+    if (!c || !(c->raw = mem_dup(q->body, q->body_len))) {
+        mem_free(c);
         send_error(r, LOAM_ENOMEM, "no memory", NULL);
         return;
     }
+    c->raw_len = q->body_len;
     c->n = q->arg;
     c->r = r;
-    c->body = json_loadb((const char *)q->body, q->body_len, JSON_REJECT_DUPLICATES, &je);
-    enum loam_status s = LOAM_OK;
-    if (!json_is_object(c->body))
-        s = err_set(&e, LOAM_EPARSE, "the request is no JSON object: %s", c->body ? "another value" : je.text);
-    if (!s)
-        s = chat_messages(c, &param, &e);
-    if (!s)
-        s = chat_params(c, &param, &e);
-    if (!s)
-        s = chat_rest(c, &param, &e);
-    if (s) {
-        send_error(r, s, e.text, param);
-        chat_free(c);
-        return;
-    }
     c->created = clock_unix_ms() / 1000;
     c->ask.token = chat_token;
     c->ask.ctx = c;

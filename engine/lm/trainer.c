@@ -358,7 +358,8 @@ static enum loam_status load_state(struct lm_trainer *t, struct err *err) {
         if (!s) {
             memcpy(t->image, h, f.len);
             read_head(t);
-            memcpy(t->records, r.data, t->step * LM_STEP_BYTES);
+            if (t->step) /* before the first step the file is empty, and an empty file maps to NULL */
+                memcpy(t->records, r.data, t->step * LM_STEP_BYTES);
         }
         file_unmap(&f);
         file_unmap(&r);

@@ -102,6 +102,52 @@ enum loam_status node_socket_path(char **out, const char *dir, struct err *err) 
     return s;
 }
 
+/* ---- a mapped file that is cut short
+ * ---------------------------------------------------------------------------------------------------------
+ */
+
+/* The store and the models are mapped. When such a file is cut under us, or its disk fails, reading it is a bus error: the node
+ * cannot go on, but it says which file it was. Only calls that a signal handler may make. */
+static void on_bus_error(int number, siginfo_t *info, void *context) {
+    static const char a[] = "loam: a file that is mapped was cut short, or its disk failed: ",
+                      b[] = "\n      put the file back as it was (a copy; for a model `model add`), then start the node again\n";
+    uintptr_t at = (uintptr_t)info->si_addr, from = 0, to = 0;
+    char piece[512], path[512] = "unknown", *end = path;
+    enum { FROM, TO, REST, PATH } part = FROM;
+    bool found = false;
+    (void)number;
+    (void)context;
+    int fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
+    for (ssize_t got; !found && fd >= 0 && (got = read(fd, piece, sizeof piece)) > 0;)
+        for (ssize_t i = 0; i < got && !found; i++) {
+            char c = piece[i];
+            int d = hex_digit(c);
+            if (c == '\n') {
+                found = part == PATH && at >= from && at < to;
+                *end = 0;
+                end = found ? end : path;
+                from = to = 0;
+                part = FROM;
+            } else if (part == FROM) {
+                from = d >= 0 ? from << 4 | (unsigned)d : from;
+                part = d >= 0 ? FROM : TO;
+            } else if (part == TO) {
+                to = d >= 0 ? to << 4 | (unsigned)d : to;
+                part = d >= 0 ? TO : REST;
+            } else if (part == REST ? c == '/' : end < path + sizeof path - 1) {
+                part = PATH;
+                *end++ = c;
+            }
+        }
+    const char *name = found ? path : "unknown";
+    int out[] = {STDERR_FILENO, log_descriptor()};
+    for (size_t i = 0; i < 2; i++)
+        if (out[i] >= 0 && (i == 0 || out[i] != out[0]) && write(out[i], a, sizeof a - 1) > 0 && write(out[i], name, strlen(name)) > 0 &&
+            write(out[i], b, sizeof b - 1) < 0)
+            break;
+    _exit(status_exit(LOAM_EIO));
+}
+
 /* ---- lock
  * ----------------------------------------------------------------------------------------------------------
  */
@@ -521,6 +567,8 @@ static enum loam_status open_services(struct node *n, const struct node_config *
 enum loam_status node_open(struct node **out, const struct node_config *cfg, struct err *err) {
     umask(077);
     signal(SIGPIPE, SIG_IGN);
+    struct sigaction bus = {.sa_sigaction = on_bus_error, .sa_flags = SA_SIGINFO | SA_RESETHAND};
+    sigaction(SIGBUS, &bus, NULL);
     signal(SIGXFSZ, SIG_IGN); /* a file over the limit of `ulimit -f` fails as on a full disk */
     struct node *n = mem_zalloc(sizeof *n);
     if (n)

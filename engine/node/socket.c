@@ -866,7 +866,7 @@ enum loam_status control_open(struct node *n, struct err *err) {
     if (!rc && chmod(ct->path, 0600) != 0)
         return err_errno(err, LOAM_EIO, "mode of %s", ct->path);
     if (!rc)
-        rc = uv_listen((uv_stream_t *)&ct->listener, 16, on_connection);
+        rc = uv_listen((uv_stream_t *)&ct->listener, 128, on_connection);
     if (rc)
         return err_set(err, rc == UV_EADDRINUSE ? LOAM_EBUSY : LOAM_EIO, "control socket %s: %s", ct->path,
                        uv_strerror(rc));

@@ -659,6 +659,7 @@ enum loam_status store_open(struct store **out, const char *dir, struct err *err
         /* Signals belong to the loop's thread. */
         sigset_t all, old;
         sigfillset(&all);
+        sigdelset(&all, SIGBUS); /* a fault of the thread itself, which only it can take */
         pthread_sigmask(SIG_SETMASK, &all, &old);
         int rc = pthread_create(&s->thread, NULL, run, s);
         pthread_sigmask(SIG_SETMASK, &old, NULL);

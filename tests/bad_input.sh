@@ -53,6 +53,16 @@ alive() { # the node of this test is still the one that was started
     kill -0 $node 2>/dev/null || { bad "after $1 the node is gone: $(tail -n 5 "$data.log")"; exit 1; }
 }
 
+ends() { # PID: SIGTERM; its exit status, 137 where it has to be killed
+    kill -TERM $1 2>/dev/null
+    (sleep 40; kill -9 $1) >/dev/null 2>&1 &
+    watch=$!
+    wait $1
+    x=$?
+    kill $watch 2>/dev/null
+    return $x
+}
+
 printf right >"$work/right"
 port=$((21000 + $$ % 20000))
 mkdir -m 700 "$data"
@@ -332,9 +342,7 @@ du=$(($(du -s --block-size=1 "$data" | cut -f1)))
 [ "${used:-$total}" = "$parts" ] || bad "disk: the parts add up to $parts, the total is ${used:-$total}"
 off=$((${used:-$total} - du))
 [ ${off#-} -le 65536 ] || bad "disk: ${used:-$total} bytes, du has $du" # the log may have grown in between
-kill -TERM $node
-wait $node
-x=$?
+ends $node
 [ $x = 0 ] || bad "SIGTERM: exit status $x: $(tail -n 3 "$data.log")"
 
 # ---- the disk is full: a limit on file sizes stands in for it, which needs no root
@@ -351,8 +359,7 @@ refused LOAM_ENOSPACE 74 "$data/models" model add "$g/big.gguf" --name big
 ls -A "$data/models" | grep -q . && bad "a full disk leaves half a file: $(ls -A "$data/models")"
 taken key new k1
 alive "a full disk"
-kill -TERM $node
-wait $node || bad "SIGTERM after a full disk"
+ends $node || bad "SIGTERM after a full disk"
 
 # ---- too little memory: a limit on the address space; some of these are too little for a training, one may be for the node
 if grep -q __asan_init "$loam" || grep -q __tsan_init "$loam"; then
@@ -386,8 +393,7 @@ else
             [ $x = 12 ] && cat "$work/out" "$work/err" | grep -q '"status": "LOAM_ENOMEM"' || bad "too little memory: exit status $x: $(head -c 300 "$work/out")"
         fi
         alive "too little memory ($kib KiB)"
-        kill -TERM $node
-        wait $node || bad "SIGTERM after too little memory"
+        ends $node || bad "SIGTERM after too little memory"
     done
     [ $said -gt 0 ] || echo "# all of the limits on memory were enough here"
 fi
@@ -412,8 +418,7 @@ fi
 up "$data" && node=$last
 taken key list
 taken model info tiny
-kill -TERM $node
-wait $node || bad "SIGTERM after the store came back"
+ends $node || bad "SIGTERM after the store came back"
 
 # ---- the socket's place is taken
 data=$work/taken

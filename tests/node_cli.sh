@@ -135,6 +135,10 @@ echo x >"$work/file"
 kill -9 $a
 wait $a 2>/dev/null
 mkdir -p "$work/a/models"
+printf 5000 >"$work/a/jobs/last"
+printf '{"id":7,"flow":"old-7","title":"old","state":"failed","started_ms":1,"record":{"line":"version"}}' >"$work/a/jobs/7.json"
+printf '{"id":4900,"flow":"new-4900","title":"late","state":"failed","started_ms":1,"record":{"line":"version"}}' >"$work/a/jobs/4900.json"
+printf 'no record' >"$work/a/jobs/4901.json"
 : >"$work/a/models/x.gguf.tmp-1-2"
 : >"$work/a/models/x.tmp-keep.gguf"
 up "$work/a" || bad "the node does not start over a dead one's socket: $(cat "$work/a.log")"
@@ -143,6 +147,11 @@ a=$last
 [ -e "$work/a/models/x.gguf.tmp-1-2" ] && bad "what a killed node left half written stays"
 [ -e "$work/a/models/x.tmp-keep.gguf" ] || bad "a file of the user's is swept away"
 rm -f "$work/a/models/x.tmp-keep.gguf"
+
+want 66 "no job 7" --data "$work/a" job show 7
+[ -e "$work/a/jobs/7.json" ] && bad "the record of a job long ago stays"
+want 0 "late" --data "$work/a" job show 4900
+grep -q "4901.json" "$work/a.log" || bad "a record that cannot be read is not said: $(cat "$work/a.log")"
 
 # passwords without asking: systemd's credentials, the option, --password-file of the node; a wrong one is named
 want 77 "locked\|asked" --data "$work/a" key unlock k1

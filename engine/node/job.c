@@ -22,6 +22,7 @@
 #define UNLISTED_BASE (1ull << 40) /* numbers of unlisted jobs: not kept, never shown */
 #define PUBLISH_US (250 * 1000)    /* how often progress reaches the jobs topic */
 #define FLOW_MAX 128
+#define RECORDS_BACK 1000 /* jobs that failed or were cancelled can be resumed until so many later ones have begun */
 
 struct job {
     struct job *next; /* newest first */
@@ -210,6 +211,15 @@ enum loam_status jobs_open(struct node *n, struct err *err) {
         return err_set(err, LOAM_EIO, "jobs folder %s cannot be read", js->dir);
     }
     json_array_foreach(records, i, o) {
+        const char *state = json_string_value(json_object_get(o, "state"));
+        uint64_t id = (uint64_t)json_integer_value(json_object_get(o, "id"));
+        if (strcmp(state, "running") != 0 && id < highest && highest - id > RECORDS_BACK) {
+            char *old = record_path(js, id);
+            if (old && unlink(old) != 0)
+                log_warn("node", "the record of the old job %llu cannot be removed: %s", (unsigned long long)id, strerror(errno));
+            mem_free(old);
+            continue;
+        }
         list_earlier(n, o);
     }
     json_decref(records);

@@ -15,7 +15,7 @@ static const struct cmd_arg args[] = {
     {"payer", CMD_KEY, CMD_NAMED, NULL, "key that asked and pays the fees; the server itself when absent", NULL},
     {"fee", CMD_COIN, CMD_NAMED, "1", "OPEN a call", NULL},
     {"bond", CMD_COIN, CMD_NAMED, "1", "OPEN held until the batch has ended", NULL},
-    {"fault", CMD_CHOICE, CMD_NAMED, NULL, "development chain only: post a false batch, to see it caught", "move-wei|bad-sum"},
+    {"fault", CMD_CHOICE, CMD_NAMED, NULL, "development chain only: post a false batch, to see it caught", "move-wei|bad-sum|bad-end|decrease|missing|missing-end|sequence|fee|link|count|claim"},
     {NULL}};
 const struct cmd entry_record = {
     .noun = "record",
@@ -28,7 +28,9 @@ const struct cmd entry_record = {
             "slashed.\n\n"
             "--fault posts a batch that is false on purpose, so that validators can be seen at work; it is refused on every chain but the "
             "development one. move-wei moves one wei between two contributors: only re-execution shows it, and a quorum voids the batch. "
-            "bad-sum pays out what nobody paid: two lines of the table prove it to the contract, and the bond is slashed.",
+            "Every other fault can be shown to the contract (`dispute`), which slashes the bond: bad-sum and bad-end pay out what nobody paid, "
+            "decrease, missing and missing-end take from an account what was settled for it, sequence, fee, link and count are false "
+            "statements of calls, claim lets an account claim more than it is given.",
     .example = "record 1 2 3 --as server --payer customer --fee 1",
     .run = run};
 
@@ -42,7 +44,7 @@ static enum loam_status run(struct cmd_call *c, struct err *err) {
     if ((s = key_arg(c, "as", key, err)))
         return s;
     if (fault)
-        q.fault = strcmp(fault, "move-wei") ? FAULT_BAD_SUM : FAULT_MOVE_WEI;
+        (void)!fault_find(&q.fault, fault); /* the table's range has named them all */
     uint64_t *ids = mem_array(q.count ? q.count : 1, sizeof *ids);
     if (!ids)
         return err_set(err, LOAM_ENOMEM, "no memory for %zu answers", q.count);

@@ -18,7 +18,7 @@ const struct cmd entry_validate = {
     .help = "re-run a batch and give a verdict",
     .text = "Fetches the batch, its model's rows, checkpoints and gradient stores by their hashes, recomputes every root, sum and share, runs "
             "every inference and attribution again and compares bit for bit. A validator who was drawn commits the verdict and reveals it "
-            "when nobody can commit any more; who was not drawn is told what was found. A false sum is proven to the contract at once.",
+            "when nobody can commit any more; who was not drawn is told what was found. What the contract can see to be false (`dispute`) is proven to it at once.",
     .example = "validate 1 --peer http://127.0.0.1:8571 --as val",
     .run = run};
 

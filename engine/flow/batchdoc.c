@@ -242,6 +242,7 @@ void batch_doc_clear(struct batch_doc *d) {
         manifest_clear(&d->manifest[i]);
     payouts_clear(&d->previous);
     payouts_clear(&d->payouts);
+    payouts_clear(&d->claims);
     json_decref(d->json);
     memset(d, 0, sizeof *d);
 }
@@ -312,6 +313,7 @@ enum loam_status batch_doc_read(struct batch_doc *d, json_t *json, blob_fn blob,
     memset(d, 0, sizeof *d);
     payouts_init(&d->previous);
     payouts_init(&d->payouts);
+    payouts_init(&d->claims);
     d->json = json;
     TRY(jget_str(&format, json, "format", err));
     if (strcmp(format, FLOW_BATCH_FORMAT) != 0) {
@@ -355,6 +357,8 @@ enum loam_status batch_doc_read(struct batch_doc *d, json_t *json, blob_fn blob,
     TRY(read_lines(&d->previous, list, false, err));
     TRY(jget_array(&list, json, "payouts", err));
     TRY(read_lines(&d->payouts, list, true, err));
+    if ((list = json_object_get(json, "claims")))
+        s = json_is_array(list) ? read_lines(&d->claims, list, true, err) : err_set(err, LOAM_EPARSE, "claims: a list is needed");
 out:
     return s;
 }
@@ -398,12 +402,16 @@ enum loam_status batch_doc_fill(struct st_batch *b, const struct batch_doc *d, s
     b->payout_count = d->payouts.count;
     if (u256_add(&b->payout_total, d->previous.total, fee))
         return err_set(err, LOAM_ERANGE, "the payouts of a batch do not fit");
-    if ((s = claims_build(&claims, &d->payouts, err)))
+    if ((s = claims_build(&claims, d->claims.count ? &d->claims : &d->payouts, err)))
         return s;
     b->claim_root = claims_root(&claims);
     claims_clear(&claims);
     return LOAM_OK;
 }
+
+static const char *const lie_names[LIE_KINDS] = {"", "sum", "end", "execution", "decrease", "missing", "sequence", "fee", "link", "count", "claim"};
+const char *lie_name(enum batch_lie l) { return (unsigned)l < LIE_KINDS ? lie_names[l] : "?"; }
+bool lie_provable(enum batch_lie l) { return l != LIE_NONE && l != LIE_OTHER && (unsigned)l < LIE_KINDS; }
 
 static enum loam_status lie(enum batch_lie *out, enum batch_lie what, struct err *err, const char *fmt, ...) LOAM_PRINTF(4, 5);
 static enum loam_status lie(enum batch_lie *out, enum batch_lie what, struct err *err, const char *fmt, ...) {
@@ -442,6 +450,51 @@ static enum loam_status check_lines(enum batch_lie *out, uint64_t *at, const str
     return LOAM_OK;
 }
 
+/* Every line of the last settled table must stand in the new one, and none may fall. */
+static enum loam_status check_previous(enum batch_lie *out, uint64_t *at, const struct payouts *was, const struct payouts *is, struct err *err) {
+    char a[U256_DEC_MAX], b[U256_DEC_MAX];
+    for (size_t i = 0; i < was->count; i++) {
+        size_t k = 0;
+        while (k < is->count && is->line[k].account != was->line[i].account)
+            k++;
+        *at = i;
+        if (k == is->count)
+            return lie(out, LIE_MISSING, err, "account %llu stands in the last settled payouts and is missing now", (unsigned long long)was->line[i].account);
+        *at = k;
+        if (u256_cmp(is->line[k].cumulative, was->line[i].cumulative) < 0) {
+            u256_format(a, is->line[k].cumulative);
+            u256_format(b, was->line[i].cumulative);
+            return lie(out, LIE_DECREASE, err, "account %llu has %s wei now and had %s", (unsigned long long)is->line[k].account, a, b);
+        }
+    }
+    return LOAM_OK;
+}
+
+static bool same_line(const struct payout *x, const struct payout *y) {
+    return x->index == y->index && x->account == y->account && !u256_cmp(x->prefix, y->prefix) && !u256_cmp(x->cumulative, y->cumulative);
+}
+
+/* What the contract can see in one call's three statements. */
+static enum loam_status check_statements(enum batch_lie *out, const struct call *c, size_t i, const struct st_batch *b, struct err *err) {
+    struct hash32 h = st_hash(ST_Request, &c->request), x = st_hash(ST_Inference, &c->inference);
+    char p[U256_DEC_MAX], q[U256_DEC_MAX];
+    if (c->inference.sequence != b->first_sequence + i || c->inference.server != b->poster)
+        return lie(out, LIE_SEQUENCE, err, "call %zu has sequence number %llu of account %llu where %llu of account %llu is due", i,
+                   (unsigned long long)c->inference.sequence, (unsigned long long)c->inference.server, (unsigned long long)(b->first_sequence + i),
+                   (unsigned long long)b->poster);
+    if (u256_cmp(c->inference.fee, c->request.max_fee) > 0) {
+        u256_format(p, c->inference.fee);
+        u256_format(q, c->request.max_fee);
+        return lie(out, LIE_FEE, err, "call %zu takes %s wei where its request allows %s", i, p, q);
+    }
+    if (!hash_eq(&h, &c->inference.request_hash) || c->request.server != b->poster || c->inference.model != c->request.model ||
+        !hash_eq(&c->inference.prompt_commitment, &c->request.prompt_commitment))
+        return lie(out, LIE_FEE, err, "call %zu does not answer the request at its place", i);
+    if (!hash_eq(&x, &c->attribution.inference_hash))
+        return lie(out, LIE_LINK, err, "call %zu: its attribution speaks of another call", i);
+    return LOAM_OK;
+}
+
 #define SAME(what, x, y)                                                                                               \
     do {                                                                                                               \
         if (!hash_eq(&(x), &(y))) {                                                                                    \
@@ -459,17 +512,33 @@ enum loam_status batch_doc_check(enum batch_lie *out, uint64_t *at, const struct
     TRY(batch_doc_fill(&mine, d, err));
     SAME("root of the payouts", mine.payout_root, b->payout_root);
     if (mine.payout_count != b->payout_count) {
-        s = lie(out, LIE_OTHER, err, "%llu payout lines, %llu posted", (unsigned long long)mine.payout_count, (unsigned long long)b->payout_count);
+        *at = 3;
+        s = lie(out, LIE_COUNT, err, "the root of the payouts holds %llu lines, %llu are stated", (unsigned long long)mine.payout_count,
+                (unsigned long long)b->payout_count);
+        goto out;
+    }
+    SAME("root of the requests", mine.request_root, b->request_root);
+    SAME("root of the inferences", mine.inference_root, b->inference_root);
+    SAME("root of the attributions", mine.attribution_root, b->attribution_root);
+    if (mine.call_count != b->call_count) {
+        *at = 1;
+        s = lie(out, LIE_COUNT, err, "the root of the calls holds %llu, %llu are stated", (unsigned long long)mine.call_count,
+                (unsigned long long)b->call_count);
         goto out;
     }
     TRY(check_lines(out, at, &d->payouts, b->payout_total, err));
     SAME("root of the last payouts", mine.previous_payout_root, b->previous_payout_root);
+    TRY(check_previous(out, at, &d->previous, &d->payouts, err));
     SAME("claim root", mine.claim_root, b->claim_root);
-    SAME("root of the requests", mine.request_root, b->request_root);
-    SAME("root of the inferences", mine.inference_root, b->inference_root);
-    SAME("root of the attributions", mine.attribution_root, b->attribution_root);
-    if (mine.call_count != b->call_count || u256_cmp(mine.fee_total, b->fee_total) != 0 || u256_cmp(mine.payout_total, b->payout_total) != 0) {
-        s = lie(out, LIE_OTHER, err, "counts or totals differ from the posted ones");
+    for (size_t i = 0; d->claims.count && (i < d->claims.count || i < d->payouts.count); i++)
+        if (i >= d->claims.count || i >= d->payouts.count || !same_line(&d->claims.line[i], &d->payouts.line[i])) {
+            *at = i;
+            /* A line left out of the claims is nothing that a contract can be shown: it is not there. */
+            s = lie(out, i < d->claims.count ? LIE_CLAIM : LIE_OTHER, err, "claim line %zu is not the payout line %zu", i, i);
+            goto out;
+        }
+    if (u256_cmp(mine.fee_total, b->fee_total) != 0 || u256_cmp(mine.payout_total, b->payout_total) != 0) {
+        s = lie(out, LIE_OTHER, err, "totals differ from the posted ones");
         goto out;
     }
     for (size_t i = 0; i < d->calls; i++) {
@@ -478,21 +547,16 @@ enum loam_status batch_doc_check(enum batch_lie *out, uint64_t *at, const struct
         struct hash32 h;
         again.shares = (struct poa_shares){0};
         again.amount = NULL;
+        *at = i;
+        TRY(check_statements(out, c, i, b, err));
         TRY(call_prompt_commitment(&h, c->messages, &c->prompt_salt, err));
-        if (!hash_eq(&h, &c->request.prompt_commitment) || !hash_eq(&h, &c->inference.prompt_commitment)) {
+        if (!hash_eq(&h, &c->request.prompt_commitment)) {
             s = lie(out, LIE_OTHER, err, "call %zu: the prompt is not the one committed to", i);
             goto out;
         }
         TRY(call_output_commitment(&h, c->ids, c->id_count, &c->output_salt, err));
         if (!hash_eq(&h, &c->inference.output_commitment) || c->inference.tokens_out != c->id_count) {
             s = lie(out, LIE_OTHER, err, "call %zu: the output is not the one committed to", i);
-            goto out;
-        }
-        h = st_hash(ST_Request, &c->request);
-        if (!hash_eq(&h, &c->inference.request_hash) || c->inference.server != b->poster || c->request.server != b->poster ||
-            c->inference.sequence != b->first_sequence + i || c->inference.model != c->request.model ||
-            u256_cmp(c->inference.fee, c->request.max_fee) > 0) {
-            s = lie(out, LIE_OTHER, err, "call %zu does not fit its request and place", i);
             goto out;
         }
         s = call_derive(&again, err);

@@ -6,8 +6,10 @@
  *    "calls":[{"request":{…}, "request_signature", "inference":{…}, "attribution":{…}, "messages":[{role, content}],
  *              "prompt_salt", "output_salt", "output_ids":[…], "sampler":{…}, "scores":["decimal"…]}],
  *    "vouchers":[{"voucher":{…}, "signature"}],
- *    "previous":[{"account","cumulative"}], "payouts":[{"account","prefix","cumulative"}]}
- * "previous" is the table of the poster's last settled batch, "payouts" the new one; lines in order of account.
+ *    "previous":[{"account","cumulative"}], "payouts":[{"account","prefix","cumulative"}],
+ *    "claims":[like payouts]}
+ * "previous" is the table of the poster's last settled batch, "payouts" the new one; lines in order of account. "claims" is there only
+ * where the claim tree holds other lines than the payout tree, which no honest batch does.
  *
  * Commitments of a call: prompt = keccak(salt ‖ prompt bytes), prompt bytes = "msg1" ‖ u32be count ‖ each message as u32be
  * length of role ‖ role ‖ u32be length ‖ content; output = keccak(salt ‖ u32be of each token id).
@@ -82,7 +84,7 @@ struct batch_doc {
     size_t calls;
     struct voucher voucher[BATCH_VOUCHERS_MAX];
     size_t vouchers;
-    struct payouts previous, payouts;
+    struct payouts previous, payouts, claims; /* claims: empty where they are the payouts */
 };
 void batch_doc_clear(struct batch_doc *d);
 json_t *call_json(const struct call *c); /* as in the document; NULL without memory */
@@ -101,7 +103,18 @@ enum batch_lie {
     LIE_SUM,    /* payout lines *at and *at + 1: Disputes.proveSum */
     LIE_END,    /* payout line *at: Disputes.proveEnd */
     LIE_OTHER,  /* only re-execution by others shows it: the verdict is invalid */
+    LIE_DECREASE,    /* payout line *at is lower than the same account's previous one: Disputes.proveDecrease */
+    LIE_MISSING,     /* previous line *at has no successor: Disputes.proveMissing, proveMissingEnd */
+    LIE_SEQUENCE,    /* call *at: Disputes.proveSequence */
+    LIE_FEE,         /* call *at: Disputes.proveFee */
+    LIE_LINK,        /* call *at: Disputes.proveLink */
+    LIE_COUNT,       /* tree *at (0 requests, 1 inferences, 2 attributions, 3 payouts): Disputes.proveCount */
+    LIE_CLAIM,       /* claim line *at: Disputes.proveClaim */
+    LIE_KINDS
 };
+/* Can a contract be shown it? Numbers of kinds stay as they are: they stand in finished steps. */
+bool lie_provable(enum batch_lie l);
+const char *lie_name(enum batch_lie l); /* "sum": the proof's name in BatchSlashed; "" for LIE_NONE, "execution" for LIE_OTHER */
 enum loam_status batch_doc_check(enum batch_lie *lie, uint64_t *at, const struct batch_doc *d, const struct st_batch *b, struct err *err) LOAM_MUST_USE;
 
 /* Entries of one executed call: "call I tokens", "call I gradient C", "call I scores". */

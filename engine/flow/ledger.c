@@ -47,6 +47,27 @@ enum loam_status entry_read(struct node *n, struct entry *e, uint64_t batch, str
     return LOAM_OK;
 }
 
+enum loam_status ledger_parameter(struct flow *f, struct u256 *out, const char *name, struct err *err) {
+    char sig[64];
+    struct buf data = BUF_INIT(64);
+    struct addr20 a;
+    uint8_t *ret = NULL;
+    size_t n = 0;
+    struct abi_doc d = {0};
+    enum loam_status s;
+    snprintf(sig, sizeof sig, "%s()", name);
+    TRY(node_chain_contract(f->node, "Ledger", &a, err));
+    TRY(abi_call(&data, sig, ABI_NONE, err));
+    TRY(outbox_call(f->node, &ret, &n, &a, data.data, data.len, err));
+    TRY(abi_decode(&d, "(uint256)", ret, n, err));
+    s = abi_get_u256(out, &d.item[0], err);
+out:
+    abi_clear(&d);
+    buf_clear(&data);
+    mem_free(ret);
+    return s;
+}
+
 bool entry_commits_closed(const struct entry *e, uint64_t now) {
     return e->state == BATCH_DRAWN && (e->committed == e->drawn || now > e->commit_end);
 }

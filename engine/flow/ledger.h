@@ -23,6 +23,10 @@ enum loam_status batch_count(struct node *n, uint64_t *out, struct err *err) LOA
 /* May no verdict be committed any more, by the verified head's clock? */
 bool entry_commits_closed(const struct entry *e, uint64_t now);
 
+/* A parameter of the Ledger by the name of its getter ("demandDeposit"). It is compiled into the contract's code, so that a call is the only
+ * way to read it; the contract enforces it whatever we believe, so the RPC's word is enough to know what to pay or how long to wait. */
+enum loam_status ledger_parameter(struct flow *f, struct u256 *out, const char *name, struct err *err) LOAM_MUST_USE;
+
 struct seat {
     struct u256 weight; /* 0: not drawn */
     struct hash32 commitment, trace_root;

@@ -207,6 +207,8 @@ static enum loam_status make_call(struct flow *f, struct batch_doc *d, struct ca
     r->privacy = PRIVACY_PUBLIC;
     TRY(sampler_hash(&r->sampler_hash, c->sampler, err));
     r->max_fee = q->fee;
+    if (q->fault == FAULT_FEE && !i)
+        (void)u256_sub(&r->max_fee, r->max_fee, u256_from(1));
     TRY(st_nonce(&r->nonce, err));
     TRY(st_expiry(f->node, STATEMENT_LIFE, &expiry, err));
     r->expiry = expiry;
@@ -215,7 +217,7 @@ static enum loam_status make_call(struct flow *f, struct batch_doc *d, struct ca
     struct st_inference *x = &c->inference;
     x->request_hash = st_hash(ST_Request, r);
     x->server = server;
-    x->sequence = sequence;
+    x->sequence = sequence + (q->fault == FAULT_SEQUENCE && !i ? 5 : 0);
     x->model = r->model;
     TRY(jget_str(&x->act, answer, "act", err));
     TRY(jget_str(&x->arithmetic, answer, "arithmetic", err));
@@ -238,6 +240,8 @@ static enum loam_status make_call(struct flow *f, struct batch_doc *d, struct ca
     }
     TRY(jget_hash(&c->attribution.parameters_hash, att, "parameters_hash", err));
     TRY(call_derive(c, err));
+    if (q->fault == FAULT_LINK && !i)
+        c->attribution.inference_hash.b[0] ^= 1;
 
     TRY(jget_array(&queries, att, "gradients", err));
     if (json_array_size(queries) > POA_CHECKPOINTS_MAX) {
@@ -255,9 +259,23 @@ out:
 
 /* ---- the table, honest or not ---- */
 
+static const char *const fault_names[FAULT_KINDS] = {"", "move-wei", "bad-sum", "bad-end", "decrease", "missing", "missing-end",
+                                                     "sequence", "fee", "link", "count", "claim"};
+const char *fault_name(enum record_fault f) { return (unsigned)f < FAULT_KINDS ? fault_names[f] : "?"; }
+
+bool fault_find(enum record_fault *out, const char *name) {
+    for (int i = 1; i < FAULT_KINDS; i++)
+        if (!strcmp(name, fault_names[i])) {
+            *out = (enum record_fault)i;
+            return true;
+        }
+    return false;
+}
+
 static void rebuild(struct payouts *p) {
     struct u256 sum = U256_ZERO;
     for (size_t i = 0; i < p->count; i++) {
+        p->line[i].index = i;
         p->line[i].prefix = sum;
         (void)u256_add(&sum, sum, p->line[i].cumulative);
     }
@@ -273,13 +291,56 @@ static bool earns(const struct batch_doc *d, uint64_t account) {
     return false;
 }
 
+/* A line of the last settled table that is neither the first nor the last of the new one, or the last. */
+static enum loam_status leave_out(struct flow *f, struct batch_doc *d, bool last, struct err *err) {
+    struct payouts *p = &d->payouts;
+    for (size_t i = last ? p->count - 1 : 1; i > 0 && i + (last ? 0 : 1) < p->count; i++) {
+        if (!payouts_find(&d->previous, p->line[i].account))
+            continue;
+        flow_note(f, "deliberate fault: account %llu is left out of the payouts", (unsigned long long)p->line[i].account);
+        (void)u256_add(&p->line[i - 1].cumulative, p->line[i - 1].cumulative, p->line[i].cumulative);
+        memmove(&p->line[i], &p->line[i + 1], (p->count - i - 1) * sizeof *p->line);
+        p->count--;
+        rebuild(p);
+        return LOAM_OK;
+    }
+    return err_set(err, LOAM_ESTATE, "no account of the last settled payouts stands where this fault needs one");
+}
+
+/* Faults in the tables. Those of the statements are made where these are. */
 static enum loam_status spoil(struct flow *f, struct batch_doc *d, enum record_fault fault, struct err *err) {
     struct payouts *p = &d->payouts;
     size_t who[2], n = 0;
+    enum loam_status s;
     if (fault == FAULT_NONE)
         return LOAM_OK;
-    if (!node_chain_is_dev(f->node))
-        return err_set(err, LOAM_EPERM, "deliberate faults are for the development chain only");
+    if (fault == FAULT_MISSING || fault == FAULT_MISSING_END)
+        return leave_out(f, d, fault == FAULT_MISSING_END, err);
+    if (fault == FAULT_DECREASE) {
+        for (size_t i = 0; i + 1 < p->count; i++) {
+            const struct payout *old = payouts_find(&d->previous, p->line[i].account);
+            struct u256 more;
+            if (!old || u256_is_zero(old->cumulative))
+                continue;
+            (void)u256_sub(&more, p->line[i].cumulative, old->cumulative);
+            (void)u256_add(&more, more, u256_from(1));
+            (void)u256_sub(&p->line[i].cumulative, p->line[i].cumulative, more);
+            (void)u256_add(&p->line[i + 1].cumulative, p->line[i + 1].cumulative, more);
+            rebuild(p);
+            flow_note(f, "deliberate fault: account %llu has one wei less than before", (unsigned long long)p->line[i].account);
+            return LOAM_OK;
+        }
+        return err_set(err, LOAM_ESTATE, "nothing was settled for this poster yet, so that nothing can fall");
+    }
+    if (fault == FAULT_CLAIM) {
+        if ((s = payouts_copy(&d->claims, p, err)))
+            return s;
+        (void)u256_add(&d->claims.line[p->count - 1].cumulative, d->claims.line[p->count - 1].cumulative, u256_from(1));
+        flow_note(f, "deliberate fault: account %llu can claim one wei more than it is given", (unsigned long long)p->line[p->count - 1].account);
+        return LOAM_OK;
+    }
+    if (fault != FAULT_MOVE_WEI && fault != FAULT_BAD_SUM && fault != FAULT_BAD_END)
+        return LOAM_OK;
     /* Two contributors who earn; where fewer do, the platform's or the stakers' line stands in. */
     for (int pass = 0; pass < 2 && n < 2; pass++)
         for (size_t i = 0; i < p->count && n < 2; i++)
@@ -287,7 +348,13 @@ static enum loam_status spoil(struct flow *f, struct batch_doc *d, enum record_f
                 who[n++] = i;
     if (n < 2)
         return err_set(err, LOAM_ESTATE, "too few accounts earn in this batch for such a fault");
-    if (fault == FAULT_MOVE_WEI) {
+    if (fault == FAULT_BAD_END) {
+        struct u256 much = u256_from(1000000000000000000ull);
+        (void)u256_mul(&much, much, u256_from(1000));
+        (void)u256_add(&p->line[who[0]].cumulative, p->line[who[0]].cumulative, much);
+        rebuild(p);
+        flow_note(f, "deliberate fault: account %llu is given 1000 OPEN that nobody paid", (unsigned long long)p->line[who[0]].account);
+    } else if (fault == FAULT_MOVE_WEI) {
         (void)u256_sub(&p->line[who[0]].cumulative, p->line[who[0]].cumulative, u256_from(1));
         (void)u256_add(&p->line[who[1]].cumulative, p->line[who[1]].cumulative, u256_from(1));
         rebuild(p);
@@ -324,6 +391,10 @@ static enum loam_status document(struct batch_doc *d, const json_t *vouchers, js
     *out = calls ? json_pack("{s:s s:o* s:o s:O s:o* s:o*}", "format", FLOW_BATCH_FORMAT, "models", models_json(d), "calls", calls, "vouchers",
                              vouchers, "previous", payout_lines(&d->previous, false), "payouts", payout_lines(&d->payouts, true))
                  : NULL;
+    if (*out && d->claims.count && json_object_set_new(*out, "claims", payout_lines(&d->claims, true))) {
+        json_decref(*out);
+        *out = NULL;
+    }
     return *out ? LOAM_OK : err_set(err, LOAM_ENOMEM, "no memory for a batch of %zu calls", d->calls);
 }
 
@@ -347,6 +418,7 @@ static enum loam_status prepare(struct flow *f, json_t **step, char work[WORK_MA
     poa_trace_init(&trace);
     payouts_init(&d.previous);
     payouts_init(&d.payouts);
+    payouts_init(&d.claims);
     TRY(fslot_u64(f->node, &number, "Ledger", slot_u64(slot_of(SLOT_LEDGER_NEXT_NUMBER), server), 0, 8, err));
     TRY(fslot_u64(f->node, &attempts, "Ledger", slot_u64(slot_of(SLOT_LEDGER_ATTEMPTS), server), 0, 1, err));
     for (size_t i = 0; i < q->count; i++) {
@@ -385,8 +457,14 @@ static enum loam_status prepare(struct flow *f, json_t **step, char work[WORK_MA
         TRY(make_call(f, &d, &d.call[i], &trace, i, q, server, payer, sequence + i, keep, err));
     }
     TRY(batch_doc_payouts(&d.payouts, &d, err));
+    if (q->fault != FAULT_NONE && !node_chain_is_dev(f->node)) {
+        s = err_set(err, LOAM_EPERM, "deliberate faults are for the development chain only");
+        goto out;
+    }
     TRY(spoil(f, &d, q->fault, err));
     TRY(batch_doc_fill(&b, &d, err));
+    if (q->fault == FAULT_COUNT)
+        b.call_count++;
 
     TRY(st_expiry(f->node, STATEMENT_LIFE, &expiry, err));
     TRY(fslot_u256(f->node, &used, "Ledger", slot_u64(slot_u64(slot_of(SLOT_LEDGER_VOUCHED), payer), server), err));
@@ -437,7 +515,7 @@ static enum loam_status prepare(struct flow *f, json_t **step, char work[WORK_MA
                       st_to_json(ST_Batch, &b), "statement_hash", json_hash(&bh), "signature", json_sig(&sig), "data_hash", json_hash(&data),
                       "trace_root", json_hash(&trace_root), "trace_salt", json_hash(&salt), "answers", answers, "vouchers", vouchers, "payouts",
                       payout_lines(&d.payouts, false), "fault",
-                      q->fault == FAULT_MOVE_WEI ? "move-wei" : q->fault == FAULT_BAD_SUM ? "bad-sum" : NULL);
+                      q->fault ? fault_name(q->fault) : NULL);
     if (!*step) {
         s = err_set(err, LOAM_ENOMEM, "no memory");
         goto out;

@@ -13,7 +13,20 @@ enum record_fault {
     FAULT_NONE,
     FAULT_MOVE_WEI, /* one wei moved between two contributors: only re-execution shows it */
     FAULT_BAD_SUM,  /* a payout line too large: two neighbours show it to the contract */
+    FAULT_BAD_END,  /* a contributor is given 1000 OPEN and the sums follow: the last line shows it */
+    FAULT_DECREASE, /* an account has one wei less than before */
+    FAULT_MISSING,  /* an account of the last settled table is left out, in the middle */
+    FAULT_MISSING_END, /* the same, the last one */
+    FAULT_SEQUENCE, /* the first call has a number that is not due */
+    FAULT_FEE,      /* the first call takes more than its request allows */
+    FAULT_LINK,     /* the first attribution speaks of another call */
+    FAULT_COUNT,    /* one call more is stated than there is */
+    FAULT_CLAIM,    /* the claim tree gives one wei more than the payout tree */
+    FAULT_KINDS
 };
+/* "move-wei"; "" for FAULT_NONE. */
+const char *fault_name(enum record_fault f);
+bool fault_find(enum record_fault *out, const char *name);
 
 struct flow_record {
     const uint64_t *answers; /* ids of ask */

@@ -1,12 +1,14 @@
 #include "flow/settle.h"
 
 #include "flow/batchdoc.h"
+#include "flow/dispute.h"
 #include "flow/eigenda.h"
 #include "flow/fetch.h"
 #include "flow/flow.h"
 #include "flow/ledger.h"
 #include "flow/record.h"
 #include "node/chain.h"
+#include "store/blob.h"
 
 #include "base/mem.h"
 
@@ -179,29 +181,6 @@ out:
 
 /* ---- the flow ---- */
 
-/* A parameter of the Ledger. It is compiled into the contract's code, so that a call is the only way to read it; the contract enforces it
- * whatever we believe, so the RPC's word is enough to know how long to wait. */
-static enum loam_status parameter(struct flow *f, uint64_t *out, const char *name, struct err *err) {
-    char sig[64];
-    struct buf data = BUF_INIT(64);
-    struct addr20 a;
-    uint8_t *ret = NULL;
-    size_t n = 0;
-    struct abi_doc d = {0};
-    enum loam_status s;
-    snprintf(sig, sizeof sig, "%s()", name);
-    TRY(node_chain_contract(f->node, "Ledger", &a, err));
-    TRY(abi_call(&data, sig, ABI_NONE, err));
-    TRY(outbox_call(f->node, &ret, &n, &a, data.data, data.len, err));
-    TRY(abi_decode(&d, "(uint64)", ret, n, err));
-    s = abi_get_u64(out, &d.item[0], err);
-out:
-    abi_clear(&d);
-    buf_clear(&data);
-    mem_free(ret);
-    return s;
-}
-
 static enum loam_status push(struct flow *f, struct entry *e, const struct fcall *c, const struct abi_value *items, size_t n, struct err *err) {
     struct outbox_result res = {0};
     enum batch_state was = e->state;
@@ -226,13 +205,16 @@ enum loam_status flow_settle(struct flow *f, json_t **out, uint64_t batch, const
     struct st_batch b;
     json_t *bjson = NULL, *mine = NULL;
     struct abi_value bi[ST_FIELDS_MAX];
-    uint64_t now, window;
+    struct demand asked = {0};
+    uint64_t now, window = 0;
     enum loam_status s;
     *out = NULL;
     TRY(entry_read(f->node, &e, batch, err));
     TRY(posted_read(f, &b, &bjson, NULL, &e, err));
     if (e.state == BATCH_POSTED || e.state == BATCH_DRAWN) {
-        TRY(parameter(f, &window, "challengeWindow", err));
+        struct u256 v;
+        TRY(ledger_parameter(f, &v, "challengeWindow", err));
+        window = u256_fits_u64(v) ? v.w[0] : UINT64_MAX;
         TRY(flow_unlock(f, key, err));
         s = record_get_u64(f->node, TABLE_BATCH, batch, &mine, err);
         if (s && s != LOAM_ENOTFOUND)
@@ -241,6 +223,17 @@ enum loam_status flow_settle(struct flow *f, json_t **out, uint64_t batch, const
     while (e.state == BATCH_POSTED || e.state == BATCH_DRAWN) {
         TRY(flow_check(f, err));
         TRY(fhead(f->node, NULL, &now, err));
+        TRY(demand_read(f->node, &asked, batch, err));
+        if (asked.until && (mine || blob_has(f->node->blobs, &b.data_hash)) && now <= asked.until) {
+            json_t *shown = NULL;
+            s = flow_demand_answer(f, &shown, batch, key, NULL, err);
+            json_decref(shown);
+            if (s && s != LOAM_EREVERT && s != LOAM_ESTATE) /* somebody else showed it first */
+                goto out;
+            if (!s)
+                flow_note(f, "leaf %llu of the %s was demanded and is shown", (unsigned long long)asked.index, batch_tree_name((enum batch_tree)asked.tree));
+            TRY(entry_read(f->node, &e, batch, err));
+        }
         if (e.state == BATCH_POSTED) {
             char step[32];
             TRY(fwait_block(f, e.draw_block, err));
@@ -264,7 +257,11 @@ enum loam_status flow_settle(struct flow *f, json_t **out, uint64_t batch, const
             TRY(jget_hash(&salt, mine, "trace_salt", err));
             TRY(push(f, &e, &c, ABI(abi_u64(batch), abi_b32(&root), abi_b32(&salt)), err));
             continue;
-        } else if (((e.revealed == e.committed && (e.trace_open || !e.committed)) || now > e.reveal_end) && now >= e.posted_at + window) {
+        } else if (asked.until && now > asked.until) {
+            s = err_set(err, LOAM_ESTATE, "batch %llu: a demanded leaf was not shown in time, so it can only be slashed: demand silence %llu", (unsigned long long)batch,
+                        (unsigned long long)batch);
+            goto out;
+        } else if (!asked.until && ((e.revealed == e.committed && (e.trace_open || !e.committed)) || now > e.reveal_end) && now >= e.posted_at + window) {
             struct fcall c = {.step = "finalize", .from = key, .contract = "Ledger", .sig = "finalize(uint64,%T)", .ids = {ST_Batch}, .id_count = 1,
                               .what = "finalizing of a batch"};
             TRY(push(f, &e, &c, ABI(abi_u64(batch), st_abi(bi, ST_Batch, &b)), err));

@@ -5,7 +5,7 @@
 #include "base/mem.h"
 #include "flow/ask.h"
 #include "flow/batchdoc.h"
-#include "flow/eigenda.h"
+#include "flow/dispute.h"
 #include "flow/fetch.h"
 #include "flow/ledger.h"
 #include "flow/record.h"
@@ -204,82 +204,15 @@ static enum loam_status examine(struct flow *f, struct finding *x, struct batch_
 /* Bytes that cannot be had give no verdict (a leaf can be demanded on the chain); bytes that are no batch are a false one. */
 static enum loam_status get_document(struct flow *f, struct batch_doc *d, const struct st_batch *b, const char *peer, struct finding *x,
                                      struct err *err) {
-    struct fetcher from = {f, peer};
     struct err e = {0};
-    json_t *json = NULL;
-    enum loam_status s;
-    memset(d, 0, sizeof *d);
-    if ((s = fetch_located(f, peer, b->data_locator, &b->data_hash, err)))
-        return s;
-    s = json_blob_get(f->node, &json, &b->data_hash, &e);
-    if (!s)
-        s = batch_doc_read(d, json, fetch_bytes, &from, &e);
-    if (s == LOAM_EPARSE || s == LOAM_EVERSION || s == LOAM_ELIMIT || s == LOAM_ERANGE || s == LOAM_EINVAL ||
-        s == LOAM_EVERIFY) {
+    enum loam_status s = batch_fetch(f, d, b, peer, &e);
+    if (s == LOAM_EVERIFY) {
         x->verdict = VERDICT_INVALID;
-        snprintf(x->reason, sizeof x->reason, "the published bytes are no batch: %s", e.text);
+        snprintf(x->reason, sizeof x->reason, "%s", e.text);
         return LOAM_OK;
     }
     if (s && err)
         *err = e;
-    return s;
-}
-
-/* ---- proofs to the contract ---- */
-
-static struct abi_value leaf_abi(struct abi_value it[4], const struct payout *p) {
-    it[0] = abi_u64(p->index);
-    it[1] = abi_u64(p->account);
-    it[2] = abi_u256(p->prefix);
-    it[3] = abi_u256(p->cumulative);
-    return abi_tuple(it, 4);
-}
-
-static enum loam_status prove_leaf(struct abi_value *list, struct abi_value it[TREE_PROOF_MAX], struct tree_proof *p, const struct payouts *t, uint64_t at,
-                                   struct err *err) {
-    struct tree tree;
-    enum loam_status s = LOAM_OK;
-    tree_init(&tree);
-    for (size_t i = 0; i < t->count && !s; i++) {
-        uint8_t leaf[PAYOUT_LEAF_BYTES];
-        payout_leaf(leaf, &t->line[i]);
-        s = tree_add(&tree, leaf, sizeof leaf, err);
-    }
-    if (!s)
-        s = tree_prove(p, &tree, at, err);
-    for (uint32_t i = 0; !s && i < p->count; i++)
-        it[i] = abi_b32(&p->sibling[i]);
-    if (!s)
-        *list = abi_array(it, p->count);
-    tree_clear(&tree);
-    return s;
-}
-
-#define LEAF "(uint64,uint64,uint256,uint256)"
-
-static enum loam_status prove(struct flow *f, const struct finding *x, uint64_t batch, const struct st_batch *b, const struct batch_doc *d, const char *key,
-                              struct err *err) {
-    struct outbox_result res = {0};
-    struct abi_value bi[ST_FIELDS_MAX], l0[4], l1[4], p0[TREE_PROOF_MAX], p1[TREE_PROOF_MAX], a0, a1;
-    struct tree_proof t0, t1;
-    enum loam_status s;
-    TRY(prove_leaf(&a0, p0, &t0, &d->payouts, x->at, err));
-    if (x->lie == LIE_SUM) {
-        struct fcall c = {.step = "prove", .from = key, .contract = "Disputes",
-                          .sig = "proveSum(uint64,%T,uint64," LEAF ",bytes32[]," LEAF ",bytes32[])", .ids = {ST_Batch}, .id_count = 1,
-                          .what = "proof of a false sum"};
-        TRY(prove_leaf(&a1, p1, &t1, &d->payouts, x->at + 1, err));
-        s = fsend(f, &res, &c,
-                  ABI(abi_u64(batch), st_abi(bi, ST_Batch, b), abi_u64(x->at), leaf_abi(l0, &d->payouts.line[x->at]), a0,
-                      leaf_abi(l1, &d->payouts.line[x->at + 1]), a1),
-                  err);
-    } else {
-        struct fcall c = {.step = "prove", .from = key, .contract = "Disputes", .sig = "proveEnd(uint64,%T,uint64," LEAF ",bytes32[])",
-                          .ids = {ST_Batch}, .id_count = 1, .what = "proof of a false total"};
-        s = fsend(f, &res, &c, ABI(abi_u64(batch), st_abi(bi, ST_Batch, b), abi_u64(x->at), leaf_abi(l0, &d->payouts.line[x->at]), a0), err);
-    }
-out:
-    outbox_result_clear(&res);
     return s;
 }
 
@@ -404,10 +337,10 @@ enum loam_status flow_validate(struct flow *f, json_t **out, uint64_t batch, con
     }
     flow_note(f, "batch %llu of account %llu: %s%s%s", (unsigned long long)batch, (unsigned long long)e.poster,
               x.verdict == VERDICT_VALID ? "valid" : "invalid", *x.reason ? ": " : "", x.reason);
-    if (x.lie == LIE_SUM || x.lie == LIE_END) {
+    if (lie_provable(x.lie)) {
         TRY(entry_read(f->node, &e, batch, err));
         if (e.state == BATCH_POSTED || e.state == BATCH_DRAWN || e.state == BATCH_SLASHED) {
-            s = prove(f, &x, batch, &b, &d, key, err);
+            s = dispute_prove(f, x.lie, x.at, batch, &b, &d, key, NULL, err);
             enum loam_status r = entry_read(f->node, &e, batch, s ? NULL : err);
             if (s && e.state != BATCH_SLASHED)
                 goto out;

@@ -2,7 +2,7 @@
  *
  * Ladder, cheapest first: the posted statement against the contract → bytes by hash from the poster's API → roots, counts, sums and
  * split → signatures → re-execution of every inference and attribution, compared bit for bit → commit → reveal. What a contract
- * can be shown (a false sum) is shown to it at once.
+ * can be shown (dispute.h) is shown to it at once.
  *
  * Table VALIDATION, key = batch (u64 be): {batch, poster, verdict:"valid"|"invalid", reason, trace_root, salt, lie, at, proven:bool}. */
 #ifndef LOAM_FLOW_VALIDATE_H

@@ -49,7 +49,7 @@ void tree_stream_add(struct tree_stream *t, const void *leaf, size_t n) {
     tree_stream_add_hash(t, &h);
 }
 
-struct hash32 tree_stream_root(const struct tree_stream *t) {
+static struct hash32 stream_top(const struct tree_stream *t) {
     struct hash32 top = {{0}};
     bool have = false;
     /* The lowest subtree is the odd last node that moved up until it met the next higher one. */
@@ -58,6 +58,11 @@ struct hash32 tree_stream_root(const struct tree_stream *t) {
             top = have ? tree_node(&t->level[i], &top) : t->level[i];
             have = true;
         }
+    return top;
+}
+
+struct hash32 tree_stream_root(const struct tree_stream *t) {
+    struct hash32 top = stream_top(t);
     return seal(t->count, &top);
 }
 
@@ -90,12 +95,22 @@ enum loam_status tree_add(struct tree *t, const void *leaf, size_t n, struct err
     return tree_add_hash(t, &h, err);
 }
 
-struct hash32 tree_root(const struct tree *t) {
+static struct tree_stream streamed(const struct tree *t) {
     struct tree_stream s;
     tree_stream_init(&s);
     for (uint64_t i = 0; i < t->count; i++)
         tree_stream_add_hash(&s, &t->leaves[i]);
+    return s;
+}
+
+struct hash32 tree_root(const struct tree *t) {
+    struct tree_stream s = streamed(t);
     return tree_stream_root(&s);
+}
+
+struct hash32 tree_top(const struct tree *t) {
+    struct tree_stream s = streamed(t);
+    return stream_top(&s);
 }
 
 uint32_t tree_proof_len(uint64_t index, uint64_t count) {

@@ -36,6 +36,7 @@ void tree_clear(struct tree *t);
 enum loam_status tree_add(struct tree *t, const void *leaf, size_t n, struct err *err) LOAM_MUST_USE;
 enum loam_status tree_add_hash(struct tree *t, const struct hash32 *leaf_hash, struct err *err) LOAM_MUST_USE;
 struct hash32 tree_root(const struct tree *t);
+struct hash32 tree_top(const struct tree *t); /* what the root seals together with the count; 32 zero bytes for no leaves */
 
 struct tree_proof {
     struct hash32 sibling[TREE_PROOF_MAX]; /* bottom up */

@@ -1,0 +1,150 @@
+#!/bin/sh
+# Money and disputes on a development chain, through the real contracts and `loam WORDS…`, with answers whose scores are known
+# (tests/seed_calls.c; no model runs):
+#   the golden case of the protocol (fee 1 OPEN, a quarter of the influence: 0.125 OPEN);
+#   a bad root of one poster does not touch another's pot;
+#   every dispute that the contracts offer, each on a batch that is false in that way;
+#   demanded leaves: shown, shown by settle, and not shown.
+# Skips with a line where anvil is missing.
+set -u
+srcdir=$(cd "${srcdir:-.}" && pwd)
+builddir=$(cd "${builddir:-.}" && pwd)
+LOAM=${LOAM:-$builddir/loam}
+devnet=$srcdir/contrib/devnet/devnet
+
+fail() { echo "FAIL disputes: $*" >&2; exit 1; }
+skip() { echo "SKIP disputes: $*"; exit 77; }
+command -v python3 >/dev/null 2>&1 || skip "no python3 to read results"
+command -v curl >/dev/null 2>&1 || skip "curl is missing"
+set -- "$srcdir"/contrib/contracts/node_modules/@foundry-rs/anvil-*/bin/anvil
+[ -n "${ANVIL:-}" ] || [ -x "$1" ] || command -v anvil >/dev/null 2>&1 || skip "anvil is missing: contrib/contracts/check install"
+
+keep=${LOAM_THREAD_DIR:-}
+dir=${keep:-$(mktemp -d /tmp/loam-disputes.XXXXXX)}
+rm -rf "$dir" && mkdir -p "$dir" || fail "cannot make $dir"
+port=$((20000 + $$ % 20000))
+printf 'disputes' >"$dir/password"
+A="$LOAM --data $dir/a --password-file $dir/password --yes"
+cleanup() {
+    $A stop >/dev/null 2>&1
+    "$devnet" stop "$dir/chain" >/dev/null 2>&1
+    [ -n "$keep" ] || rm -rf "$dir"
+}
+trap cleanup EXIT
+trap 'exit 1' INT TERM
+
+step() { echo "== $*"; }
+json() { python3 -c 'import json,sys; v=json.load(open(sys.argv[1])); print(eval("v"+sys.argv[2]))' "$1" "$2"; }
+run() {
+    name=$1
+    shift
+    "$@" --json >"$dir/$name.json" 2>"$dir/$name.err" || { cat "$dir/$name.err" >&2; cat "$dir/$name.json" >&2; fail "$name: $*"; }
+}
+# refused NAME PATTERN COMMAND…: must fail and say so
+refused() {
+    name=$1 pattern=$2
+    shift 2
+    if "$@" --json >"$dir/$name.json" 2>"$dir/$name.err"; then fail "$name was not refused"; fi
+    cat "$dir/$name.json" "$dir/$name.err" | grep -q "$pattern" || { cat "$dir/$name.json" "$dir/$name.err" >&2; fail "$name: not refused with \"$pattern\""; }
+}
+equal() { [ "$1" = "$2" ] || fail "$3: $1 is not $2"; }
+
+# Accounts are numbered as they are registered: 3 server, 4 mallory, 5 alice, 6 bob, 7 carol. The answers must be there before the node runs.
+"$builddir/tests/seed_calls" "$dir/a" 40 3 5 6 7 || fail "seed_calls"
+"$devnet" start "$dir/chain" --port $port --block-time 1 || fail "devnet"
+printf 'ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80' >"$dir/dev.key"
+"$LOAM" --data "$dir/a" --password-file "$dir/password" --set api.listen=127.0.0.1:$((port + 1)) --set key.cost=light --set chain.poll=0.1 node >>"$dir/a.log" 2>&1 &
+n=0
+until "$LOAM" --data "$dir/a" --no-start node status >/dev/null 2>&1; do
+    n=$((n + 1))
+    [ $n -lt 100 ] || fail "the node does not answer"
+    sleep 0.1
+done
+run use $A chain use http://127.0.0.1:$port
+run dev $A key import dev "$dir/dev.key"
+run deploy $A chain deploy --as dev --challenge-window 8 --demand-window 3
+i=3
+for k in server mallory alice bob carol; do
+    run "key-$k" $A key new $k
+    run "acc-$k" $A account register $k --relay dev
+    equal "$(json "$dir/acc-$k.json" '["account"]')" $i "account of $k"
+    i=$((i + 1))
+done
+run fund $A chain send server 60 --from dev
+run fund2 $A chain send mallory 5 --from dev
+
+step "the golden case: fee 1 OPEN, a quarter of the influence"
+run gold $A record 1 --as server --fee 1
+run goldset $A settle "$(json "$dir/gold.json" '["batch"]')" --as dev
+equal "$(json "$dir/goldset.json" '["state"]')" settled "the golden batch"
+
+step "a bad root of one poster does not touch another's pot"
+# mallory's table gives 1000 OPEN that nobody paid; no validator has a stake, so it settles unchallenged.
+run bad $A record 2 --as mallory --fee 1 --fault bad-end
+run badset $A settle "$(json "$dir/bad.json" '["batch"]')" --as dev
+equal "$(json "$dir/badset.json" '["state"]')" settled "the unchallenged false batch"
+refused drain PotEmpty $A claim alice --poster mallory --relay dev
+# What mallory's pot holds can be had, no more; and the server's pays what it owes to the last wei.
+run other $A claim bob --poster mallory --relay dev
+run gclaim $A claim 0 1 2 server alice bob carol --poster server --relay dev
+run pots $A rewards show
+python3 - "$dir" <<'P' || fail "the pots"
+import json, sys
+d = sys.argv[1]
+claims = {c["account"]: c for c in json.load(open(d + "/gclaim.json"))}
+open_ = 10**18
+# platform, stakers, server 10, 20, 20 %; contributors' half: alice a quarter, bob half, carol a quarter; nothing to burn
+want = {0: 0, 1: open_ // 10, 2: open_ // 5, 3: open_ // 5, 5: 125 * 10**15, 6: 250 * 10**15, 7: 125 * 10**15}
+for account, wei in want.items():
+    c = claims[account]
+    assert int(c["amount_wei"]) == wei, c
+    if wei and account != 1:  # account 1 is paid to the relay's own address, which pays the gas
+        assert c["exact"] and int(c["after_wei"]) - int(c["before_wei"]) == wei, c
+pots = {p["poster"]: p for p in json.load(open(d + "/pots.json"))}
+assert int(pots[3]["settled_wei"]) == int(pots[3]["claimed_wei"]) == open_, pots[3]
+assert int(pots[4]["settled_wei"]) == open_ and int(pots[4]["claimed_wei"]) == 250 * 10**15, pots[4]
+print("   alice was paid 0.125 OPEN; the server's pot is claimed to the last wei, mallory's holds its 0.75")
+P
+
+step "disputes"
+n=3
+for f in bad-sum bad-end decrease missing missing-end sequence fee link count claim; do
+    run "rec-$f" $A record $n $((n + 1)) --as server --fee 1 --fault $f
+    b=$(json "$dir/rec-$f.json" '["batch"]')
+    run "look-$f" $A dispute "$b" --look
+    equal "$(json "$dir/look-$f.json" '["provable"]')" True "$f is seen"
+    run "dis-$f" $A dispute "$b" --as dev
+    equal "$(json "$dir/dis-$f.json" '["state"]')" slashed "$f"
+    case $f in bad-*) want=${f#bad-} ;; missing-end) want=missing ;; *) want=$f ;; esac
+    equal "$(json "$dir/dis-$f.json" '["proof"]')" $want "the proof of $f"
+    equal "$(json "$dir/dis-$f.json" '["reward_wei"]')" 500000000000000000 "half of the bond"
+    echo "   $f: $(json "$dir/dis-$f.json" '["reason"]')"
+    n=$((n + 2))
+done
+# What only re-execution shows, and what is true, no contract is shown.
+run wei $A record $n --as server --fee 1 --fault move-wei
+refused wei-dispute "validators void it" $A dispute "$(json "$dir/wei.json" '["batch"]')" --as dev
+refused two "still open" $A record $((n + 1)) --as server
+
+step "demands"
+b=$(json "$dir/wei.json" '["batch"]')
+run ask-leaf $A demand leaf "$b" --tree inferences --index 0 --as dev
+equal "$(json "$dir/ask-leaf.json" '["open"]')" True "the demand"
+refused early "may still answer" $A demand silence "$b" --as dev
+run answer $A demand answer "$b" --as server
+equal "$(json "$dir/answer.json" '["open"]')" False "the demand that was answered"
+refused range "counted from 0" $A demand leaf "$b" --tree payouts --index 99 --as dev
+run ask-line $A demand leaf "$b" --tree payouts --index 1 --as dev
+run weiset $A settle "$b" --as server # shows the leaf by itself
+equal "$(json "$dir/weiset.json" '["state"]')" settled "a batch whose leaves were shown"
+run mute $A record $((n + 1)) --as server --fee 1
+b=$(json "$dir/mute.json" '["batch"]')
+run ask-mute $A demand leaf "$b" --tree requests --as dev
+n=0
+until $A demand silence "$b" --as dev --json >"$dir/silence.json" 2>"$dir/silence.err"; do
+    n=$((n + 1))
+    [ $n -lt 60 ] || { cat "$dir/silence.err" >&2; fail "silence"; }
+    sleep 0.25
+done
+equal "$(json "$dir/silence.json" '["state"]')" slashed "a silent poster"
+echo "PASS disputes"

@@ -49,6 +49,10 @@ refused() {
 }
 equal() { [ "$1" = "$2" ] || fail "$3: $1 is not $2"; }
 
+# What the contracts can answer is known by name.
+grep -hoE "^ *error [A-Za-z]+\([^)]*\)" "$srcdir"/contrib/contracts/src/*.sol | sed 's/^ *error //; s/State state/uint8 state/' | sort -u >"$dir/errors"
+sed -n 's/^E("\(.*\)")$/\1/p' "$srcdir/engine/flow/errors.def" | sort -u | cmp -s - "$dir/errors" || fail "engine/flow/errors.def is not what the contracts declare"
+
 # Accounts are numbered as they are registered: 3 server, 4 mallory, 5 alice, 6 bob, 7 carol. The answers must be there before the node runs.
 "$builddir/tests/seed_calls" "$dir/a" 40 3 5 6 7 || fail "seed_calls"
 "$devnet" start "$dir/chain" --port $port --block-time 1 || fail "devnet"

@@ -25,7 +25,9 @@ port=$((20000 + $$ % 20000))
 printf 'thread' >"$dir/password"
 A="$LOAM --data $dir/a --password-file $dir/password --yes"
 V="$LOAM --data $dir/v --password-file $dir/password --yes"
+proxy=
 cleanup() {
+    [ -z "$proxy" ] || kill "$proxy" 2>/dev/null
     $A stop >/dev/null 2>&1
     $V stop >/dev/null 2>&1
     "$devnet" stop "$dir/chain" >/dev/null 2>&1
@@ -132,18 +134,42 @@ for who in ("alice", "bob", "carol"):
 P
 while read -r q; do
     i=$((i + 1))
-    run "ask$i" $A ask "$q" --model facts --max-tokens 24
+    run "ask$i" $A ask "$q" --model facts --max-tokens 24 --pay 1 --as payer --server server
     run "att$i" $A attribute "$(json "$dir/ask$i.json" '["id"]')"
 done <"$dir/questions"
 id() { json "$dir/ask$1.json" '["id"]'; }
 peer=http://127.0.0.1:$((port + 1))
+# Another node's account asks for pay, over the API. What it signed is kept back once and altered in every part: nothing that is not signed
+# and covered is answered.
+refused noserver $V ask "Who?" --model facts --pay 1 --as val --peer $peer
+run servekey $A set serve.key server
+refused dear $V ask "Who?" --model facts --pay 0.5 --as val --peer $peer
+grep -q "a call costs 1 OPEN" "$dir/dear.err" "$dir/dear.json" || fail "the price was not told"
+python3 "$srcdir/tests/paid_client.py" proxy $((port + 3)) $peer "$dir/question.json" 2>/dev/null &
+proxy=$!
+n=0
+until curl -s -o /dev/null http://127.0.0.1:$((port + 3))/loam/v1/status; do
+    n=$((n + 1))
+    [ $n -lt 100 ] || fail "the proxy does not answer"
+    sleep 0.1
+done
+refused kept $V ask "$(sed -n 2p "$dir/questions")" --model facts --max-tokens 24 --pay 1 --as val --peer http://127.0.0.1:$((port + 3))
+kill $proxy
+wait $proxy 2>/dev/null
+i=$((i + 1))
+python3 "$srcdir/tests/paid_client.py" try $peer "$dir/question.json" >"$dir/paid" || fail "a question that is not paid"
+printf '{"id": %s}\n' "$(cat "$dir/paid")" >"$dir/ask$i.json"
+run "att$i" $A attribute "$(id $i)"
+i=$((i + 1))
+run "ask$i" $V ask "$(sed -n 3p "$dir/questions")" --model facts --max-tokens 24 --pay 1 --as val --peer $peer
+run "att$i" $A attribute "$(id $i)"
 
 step "6 record"
-run rec1 $A record "$(id 1)" "$(id 2)" "$(id 3)" --as server --payer payer --fee 1
+run rec1 $A record "$(id 1)" "$(id 2)" "$(id 3)" "$(id 7)" "$(id 8)" --as server
 b1=$(json "$dir/rec1.json" '["batch"]')
-run rec1b $A record "$(id 1)" "$(id 2)" "$(id 3)" --as server --payer payer --fee 1
+run rec1b $A record "$(id 1)" "$(id 2)" "$(id 3)" "$(id 7)" "$(id 8)" --as server
 equal "$(json "$dir/rec1b.json" '["batch"]')" "$b1" "recorded again"
-refused open $A record "$(id 4)" --as server --payer payer
+refused open $A record "$(id 4)" --as server
 [ -z "$da" ] || grep -q "published through EigenDA.*retrieved, hash matched; KZG and quorum not checked" "$dir/rec1.err" ||
     fail "not published through EigenDA: $(cat "$dir/rec1.err")"
 
@@ -154,7 +180,7 @@ equal "$(json "$dir/val1.json" '["verdict"]')" valid "verdict on an honest batch
 run set1 $A settle "$b1" --as server
 equal "$(json "$dir/set1.json" '["state"]')" settled "honest batch"
 # One wei between two contributors: only re-execution shows it.
-run rec2 $A record "$(id 4)" "$(id 5)" --as server --payer payer --fault move-wei
+run rec2 $A record "$(id 4)" "$(id 5)" --as server --fault move-wei
 b2=$(json "$dir/rec2.json" '["batch"]')
 run val2 $V validate "$b2" --peer $peer --as val
 equal "$(json "$dir/val2.json" '["verdict"]')" invalid "verdict on a moved wei"
@@ -164,7 +190,7 @@ echo "   voided: $(json "$dir/val2.json" '["reason"]')"
 # Voided once, the same calls may be posted again, rightly.
 # EigenDA is down: the poster's own node serves this one.
 [ -z "$da" ] || curl -s --noproxy '*' -d '{"id": 1, "method": "sim_da", "params": [503]}' "${da%/da}/l2" >/dev/null
-run rec3 $A record "$(id 4)" "$(id 5)" --as server --payer payer
+run rec3 $A record "$(id 4)" "$(id 5)" --as server
 [ -z "$da" ] || grep -q "not published through EigenDA (EigenDA proxy: fail over" "$dir/rec3.err" || fail "503 is not told: $(cat "$dir/rec3.err")"
 [ -z "$da" ] || curl -s --noproxy '*' -d '{"id": 1, "method": "sim_da", "params": [0]}' "${da%/da}/l2" >/dev/null
 b3=$(json "$dir/rec3.json" '["batch"]')
@@ -173,7 +199,7 @@ equal "$(json "$dir/val3.json" '["verdict"]')" valid "verdict on the batch poste
 run set3 $A settle "$b3" --as server
 equal "$(json "$dir/set3.json" '["state"]')" settled "batch posted again"
 # Payouts that do not add up: shown to the contract, bond slashed.
-run rec4 $A record "$(id 6)" --as server --payer payer --fault bad-sum
+run rec4 $A record "$(id 6)" --as server --fault bad-sum
 b4=$(json "$dir/rec4.json" '["batch"]')
 run val4 $V validate "$b4" --peer $peer --as val
 equal "$(json "$dir/val4.json" '["state"]')" slashed "batch with a false sum"
@@ -183,14 +209,14 @@ echo "   slashed: $(json "$dir/val4.json" '["reason"]')"
 
 step "8 settle and claim"
 run rew $A rewards show
-# Every account is paid exactly its line, and the balance rises by that; the fixed parts are 10, 20 and 20 % of 5 OPEN.
+# Every account is paid exactly its line, and the balance rises by that; the fixed parts are 10, 20 and 20 % of 7 OPEN.
 run claims $A claim alice bob carol server 0 1 2 --relay dev
 python3 - "$dir" <<'P' || fail "the claims do not pay the settled split"
 import json, sys
 d = sys.argv[1]
 claims = json.load(open(d + "/claims.json"))
 lines = {l["account"]: int(l["cumulative"]) for l in json.load(open(d + "/set3.json"))["payouts"]}
-fee = 5 * 10**18
+fee = 7 * 10**18
 assert sum(lines.values()) == fee, lines
 assert lines[1] == fee // 10 and lines[2] == fee // 5, lines
 paid = 0

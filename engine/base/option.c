@@ -68,6 +68,8 @@ const struct option_def option_table[] = {
      "model used where none is named; empty: the newest adapter", false},
     {"node.idle", OPTION_UINT, "10", 0, 86400, NULL, "s",
      "a node that a console started ends after this long with nothing left to do", false},
+    {"serve.fee", OPTION_COIN, "1", 0, 0, NULL, "OPEN", "what a paid question costs at this node", false},
+    {"serve.key", OPTION_STRING, "", 0, 0, NULL, "", "key whose account answers paid questions over the API; empty: none are answered", false},
     {"tx.gas-price-limit", OPTION_UINT, "100", 1, 1e6, NULL, "gwei", "most that is offered for a unit of gas",
      false},
     {"tx.replace-after", OPTION_UINT, "60", 5, 86400, NULL, "s",

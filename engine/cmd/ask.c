@@ -1,8 +1,10 @@
 /* ask: a prompt to a model; the answer streams to standard output and is stored. */
 #include "base/mem.h"
 #include "base/option.h"
-#include "cmd/cmd.h"
+#include "cmd/flows.h"
 #include "flow/ask.h"
+#include "flow/pay.h"
+#include "node/keys.h"
 #include "node/node.h"
 
 #include <string.h>
@@ -24,6 +26,10 @@ static const struct cmd_arg args[] = {
     {"frequency-penalty", CMD_REAL, CMD_NAMED, "0", "taken from it for each time seen", "-100..100"},
     {"seed", CMD_HASH, CMD_NAMED, NULL, "32 bytes; else drawn and kept in the answer's record", NULL},
     {"stop", CMD_STR, CMD_NAMED | CMD_MANY, NULL, "end the answer before this text", NULL},
+    {"pay", CMD_COIN, CMD_NAMED, NULL, "OPEN at most for a paid, public call that can be recorded", NULL},
+    {"as", CMD_KEY, CMD_NAMED, NULL, "the payer's key, with --pay", NULL},
+    {"server", CMD_KEY, CMD_NAMED, NULL, "with --pay: key of this node that answers; else serve.key", NULL},
+    {"peer", CMD_STR, CMD_NAMED, NULL, "with --pay: API of the node that answers (http://HOST:PORT)", NULL},
     {NULL}};
 
 static int show(void *ctx, const struct lm_token_event *t) {
@@ -31,6 +37,19 @@ static int show(void *ctx, const struct lm_token_event *t) {
     if (t->text_len)
         cmd_write(c, t->text, t->text_len);
     return cmd_cancelled(c);
+}
+
+static enum loam_status pay(struct cmd_call *c, json_t **rec, const struct flow_ask *q, struct err *err) {
+    struct flow f = flow_of(c);
+    char key[KEY_NAME_MAX];
+    struct pay p = {.key = key, .server = cmd_str(c, "server"), .peer = cmd_str(c, "peer"), .most = cmd_coin(c, "pay")};
+    enum loam_status s = key_arg(c, "as", key, err);
+    if (s || (s = flow_pay_ask(&f, rec, q, &p, err)))
+        return s;
+    const char *text = p.peer ? json_string_value(json_object_get(*rec, "text")) : NULL;
+    if (text)
+        cmd_write(c, text, strlen(text));
+    return LOAM_OK;
 }
 
 static enum loam_status run(struct cmd_call *c, struct err *err) {
@@ -58,6 +77,11 @@ static enum loam_status run(struct cmd_call *c, struct err *err) {
             return s;
         q.seeded = true;
     }
+    bool paid = cmd_given(c, "pay");
+    if (!paid && (cmd_str(c, "peer") || cmd_str(c, "server")))
+        return err_set(err, LOAM_EINVAL, "--peer and --server go with --pay");
+    if (paid && cmd_given(c, "seed"))
+        return err_set(err, LOAM_EINVAL, "the seed of a paid answer follows from the payer's nonce and the server's commitment; --seed cannot choose it");
     size_t stops = cmd_count(c, "stop");
     if (stops > LM_STOP_MAX)
         return err_set(err, LOAM_ERANGE, "%zu stop strings; at most %d", stops, LM_STOP_MAX);
@@ -70,7 +94,7 @@ static enum loam_status run(struct cmd_call *c, struct err *err) {
         return err_set(err, LOAM_EINVAL, "the prompt is not UTF-8");
     q.messages = messages;
     json_t *rec;
-    enum loam_status s = flow_ask(&rec, n, cmd_job(c), &q, err);
+    enum loam_status s = paid ? pay(c, &rec, &q, err) : flow_ask(&rec, n, cmd_job(c), &q, err);
     json_decref(messages);
     if (s)
         return s;
@@ -92,8 +116,13 @@ static void print(struct cmd_call *c, const json_t *result) {
 const struct cmd entry_ask = {.noun = "ask",
                               .args = args,
                               .help = "ask a model; stream its answer",
+                              .flags = CMD_SPENDS,
                               .text = "The answer is kept with everything that is needed to compute it again: tokens, sampler, seed, arithmetic. "
-                                      "With --json the whole record is printed.",
+                                      "With --json the whole record is printed.\n\n"
+                                      "--pay asks for pay: the key --as signs, before anything is computed, what is asked of which server and model for how "
+                                      "much at most, and a voucher for all that it owes this server, which its escrow must cover (what is missing is put "
+                                      "there first). The server is a key of this node, or another node's account by --peer; it answers nothing that is not "
+                                      "signed and covered. Such an answer is public: its server may record it.",
                               .example = "ask \"Where does the river Ilm end?\" --max-tokens 60",
                               .run = run,
                               .print = print};

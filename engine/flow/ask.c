@@ -169,7 +169,7 @@ static enum loam_status next_id(struct node *n, uint64_t *id, struct err *err) {
 }
 
 /* Stores the record under the next number; another answer may take that number meanwhile, then the next one. */
-static enum loam_status keep(struct node *n, json_t *rec, struct err *err) {
+static enum loam_status keep(struct node *n, json_t *rec, const struct flow_ask *q, struct err *err) {
     for (int tries = 0; tries < 100; tries++) {
         uint64_t id;
         uint8_t key[ANSWER_KEY_BYTES];
@@ -180,17 +180,16 @@ static enum loam_status keep(struct node *n, json_t *rec, struct err *err) {
         answer_key(key, id);
         if (json_object_set_new(rec, "id", json_integer((json_int_t)id)))
             return err_set(err, LOAM_ENOMEM, "no memory for an answer");
-        char *text = json_dumps(rec, JSON_COMPACT | JSON_SORT_KEYS);
-        if (!text)
-            return err_set(err, LOAM_ENOMEM, "no memory for an answer");
-        s = store_batch_new(&b, err);
-        if (!s) {
-            s = store_batch_put_new(b, TABLE_CALL, key, sizeof key, text, strlen(text), err);
-            if (s)
-                store_batch_free(b);
-            else
-                s = store_commit(n->store, b, err);
-        }
+        if ((s = store_batch_new(&b, err)))
+            return s;
+        s = q->also ? q->also(q->also_ctx, b, rec, err) : LOAM_OK;
+        char *text = s ? NULL : json_dumps(rec, JSON_COMPACT | JSON_SORT_KEYS);
+        if (!s)
+            s = text ? store_batch_put_new(b, TABLE_CALL, key, sizeof key, text, strlen(text), err) : err_set(err, LOAM_ENOMEM, "no memory for an answer");
+        if (s)
+            store_batch_free(b);
+        else
+            s = store_commit(n->store, b, err);
         free(text);
         if (s != LOAM_EEXIST)
             return s;
@@ -267,6 +266,8 @@ enum loam_status flow_ask(json_t **out, struct node *n, struct job *j, const str
     run.token = on_token;
     run.ctx = &k;
     s = entropy_fill(salt, sizeof salt, e);
+    if (q->prompt_salt)
+        memcpy(salt, q->prompt_salt->b, 32);
     if (!s && !q->seeded)
         s = entropy_fill(run.sampler.seed, sizeof run.sampler.seed, e);
     topic_emit(n, "ask", json_pack("{s:I s:s s:s s:s s:s}", "ask", (json_int_t)k.ask, "event", "start", "model", m->name, "adapter", m->adapter_name,
@@ -280,11 +281,13 @@ enum loam_status flow_ask(json_t **out, struct node *n, struct job *j, const str
     }
     if (!s && a.stop == LM_STOP_CANCEL && !a.ids.n)
         s = err_set(e, LOAM_ECANCEL, "cancelled before the first token");
+    if (!s && a.stop == LM_STOP_CANCEL && q->also)
+        s = err_set(e, LOAM_ECANCEL, "cancelled; a paid answer is kept whole or not at all, and nothing is owed for it");
     json_t *rec = s ? NULL : record(m, q, &run.sampler, &prompt, &a, salt);
     if (!s && !rec)
         s = err_set(e, LOAM_ENOMEM, "no memory for an answer");
     if (!s && !q->forget)
-        s = keep(n, rec, e);
+        s = keep(n, rec, q, e);
     if (s) {
         json_decref(rec);
         topic_emit(n, "ask", json_pack("{s:I s:s s:s}", "ask", (json_int_t)k.ask, "event", "error", "error", e->text));

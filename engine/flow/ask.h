@@ -4,8 +4,10 @@
 
 #include "flow/models.h"
 #include "lm/generate.h"
+#include "record/types.h"
 
 struct job;
+struct store_batch;
 
 #define ASK_TOKENS_DEFAULT 256u
 
@@ -22,6 +24,11 @@ struct flow_ask {
     const char *privacy;     /* "own" where NULL */
     const char *key;         /* of the asker, or NULL */
     bool forget;             /* do not store the answer (its id is 0 then) */
+    const struct hash32 *prompt_salt; /* of the payer; NULL: drawn */
+    /* Paid calls: adds to the record, which has its id, and to the batch that stores it, so that both are durable together. Such an answer is
+     * kept whole or not at all. May be called again with another id. */
+    enum loam_status (*also)(void *ctx, struct store_batch *b, json_t *rec, struct err *err);
+    void *also_ctx;
     lm_token_fn token;       /* as in generate.h; NULL allowed; runs on the job's thread */
     void *ctx;
 };

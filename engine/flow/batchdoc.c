@@ -163,6 +163,10 @@ json_t *call_json(const struct call *c) {
                   json_sig(&c->request_sig), "inference", st_to_json(ST_Inference, &c->inference), "attribution",
                   st_to_json(ST_Attribution, &c->attribution), "messages", c->messages, "prompt_salt", json_hash(&c->prompt_salt),
                   "output_salt", json_hash(&c->output_salt), "output_ids", ids, "sampler", c->sampler, "scores", scores);
+    if (o && c->paid && (json_object_set_new(o, "seed_commitment", json_hash(&c->seed_commitment)) || json_object_set_new(o, "nonce_salt", json_hash(&c->nonce_salt)))) {
+        json_decref(o);
+        o = NULL;
+    }
 fail:
     json_decref(ids);
     json_decref(scores);
@@ -189,6 +193,10 @@ static enum loam_status call_read(struct call *c, const json_t *o, const struct 
     TRY(st_from_json(&c->attribution, ST_Attribution, json_object_get(o, "attribution"), err));
     TRY(jget_hash(&c->prompt_salt, o, "prompt_salt", err));
     TRY(jget_hash(&c->output_salt, o, "output_salt", err));
+    if ((c->paid = json_object_get(o, "seed_commitment") != NULL)) {
+        TRY(jget_hash(&c->seed_commitment, o, "seed_commitment", err));
+        TRY(jget_hash(&c->nonce_salt, o, "nonce_salt", err));
+    }
     TRY(jget_array(&v, o, "messages", err));
     c->messages = v;
     TRY(jget_object(&v, o, "sampler", err));

@@ -4,7 +4,7 @@
  *   {"format":"loam-batch-1",
  *    "models":[{"model": chain id, "bundle":"0x blob", "rows":"0x blob", "trainer": account}],
  *    "calls":[{"request":{…}, "request_signature", "inference":{…}, "attribution":{…}, "messages":[{role, content}],
- *              "prompt_salt", "output_salt", "output_ids":[…], "sampler":{…}, "scores":["decimal"…]}],
+ *              "prompt_salt", "output_salt", "output_ids":[…], "sampler":{…}, "scores":["decimal"…], "seed_commitment", "nonce_salt" (paid calls)}],
  *    "vouchers":[{"voucher":{…}, "signature"}],
  *    "previous":[{"account","cumulative"}], "payouts":[{"account","prefix","cumulative"}],
  *    "claims":[like payouts]}
@@ -50,6 +50,8 @@ struct call {
     struct st_attribution attribution;
     const json_t *messages, *sampler; /* borrowed from the document */
     struct hash32 prompt_salt, output_salt;
+    bool paid; /* by another account's request, or by one signed before the answer: the two below are there (pay.h) */
+    struct hash32 seed_commitment, nonce_salt;
     uint32_t *ids; /* owned */
     size_t id_count;
     int64_t *score; /* [rows of the model]; owned */

@@ -6,6 +6,7 @@
 #include "flow/eigenda.h"
 #include "flow/flow.h"
 #include "flow/ledger.h"
+#include "flow/pay.h"
 #include "flow/train.h"
 #include "lm/generate.h"
 #include "node/api.h"
@@ -30,10 +31,22 @@ enum loam_status sampler_hash(struct hash32 *out, const json_t *sampler, struct 
     struct flow_ask q;
     enum loam_status s;
     memset(&q, 0, sizeof q);
-    if ((s = flow_sampler_read(&q, sampler, err)))
-        return s;
+    struct buf b = BUF_INIT(1u << 20);
+    uint8_t w[4];
+    TRY(flow_sampler_read(&q, sampler, err));
     lm_sampler_hash(out->b, &q.sampler);
-    return LOAM_OK;
+    TRY(buf_add(&b, out->b, 32, err));
+    put_be32(w, q.max_tokens);
+    TRY(buf_add(&b, w, 4, err));
+    for (int i = 0; i < LM_STOP_MAX && q.stop[i]; i++) {
+        put_be32(w, (uint32_t)strlen(q.stop[i]));
+        TRY(buf_add(&b, w, 4, err));
+        TRY(buf_str(&b, q.stop[i], err));
+    }
+    *out = hash_of(b.data, b.len);
+out:
+    buf_clear(&b);
+    return s;
 }
 
 json_t *payout_lines(const struct payouts *p, bool prefix) {
@@ -168,8 +181,77 @@ out:
     return s;
 }
 
+/* The payer's own Request, as it was signed; checked again, since the contracts may be others by now. */
+static enum loam_status paid_call(struct flow *f, struct call *c, const json_t *answer, uint64_t server, struct err *err) {
+    struct st_request *r = &c->request;
+    struct account_info payer;
+    enum loam_status s;
+    if ((s = st_from_json(r, ST_Request, json_object_get(answer, "request"), err)) || (s = jget_sig(&c->request_sig, answer, "request_signature", err)) ||
+        (s = jget_hash(&c->seed_commitment, answer, "seed_commitment", err)) || (s = jget_hash(&c->nonce_salt, answer, "nonce_salt", err)) ||
+        (s = account_read(f->node, &payer, r->payer, err)))
+        return s;
+    c->paid = true;
+    if (r->server != server)
+        return err_set(err, LOAM_ESTATE, "it was asked of account %llu, not of %llu", (unsigned long long)r->server, (unsigned long long)server);
+    if (r->model != c->manifest->model)
+        return err_set(err, LOAM_ESTATE, "it was asked of model %llu", (unsigned long long)r->model);
+    return st_check(f->node, &payer.signing, "Ledger", ST_Request, r, &c->request_sig, err);
+}
+
+/* The vouchers that cover the calls, one a payer: of all that a payer signed for this server the one that makes exactly what was used and
+ * these calls. The server's own is signed here. */
+static enum loam_status make_vouchers(struct flow *f, const struct batch_doc *d, const struct flow_record *q, uint64_t server, json_t **out, struct err *err) {
+    json_t *list = json_array();
+    enum loam_status s = list ? LOAM_OK : err_set(err, LOAM_ENOMEM, "no memory");
+    for (size_t i = 0; i < d->calls && !s; i++) {
+        uint64_t payer = d->call[i].request.payer;
+        struct u256 sum;
+        json_t *o = NULL;
+        char x[U256_DEC_MAX + 2];
+        size_t k;
+        for (k = 0; k < i && d->call[k].request.payer != payer; k++)
+            ;
+        if (k < i)
+            continue; /* seen */
+        if (json_array_size(list) == BATCH_VOUCHERS_MAX) {
+            s = err_set(err, LOAM_ELIMIT, "more than %d payers in one batch", BATCH_VOUCHERS_MAX);
+            break;
+        }
+        if ((s = fslot_u256(f->node, &sum, "Ledger", slot_u64(slot_u64(slot_of(SLOT_LEDGER_VOUCHED), payer), server), err)))
+            break;
+        for (k = i; k < d->calls && !s; k++)
+            if (d->call[k].request.payer == payer && u256_add(&sum, sum, d->call[k].inference.fee))
+                s = err_set(err, LOAM_ERANGE, "the voucher's amount does not fit");
+        if (s)
+            break;
+        s = voucher_find(f->node, &o, payer, server, sum, NULL);
+        if (s == LOAM_ENOTFOUND && payer == server) {
+            struct st_voucher v;
+            struct sig65 sig;
+            memset(&v, 0, sizeof v);
+            v.payer = v.server = server;
+            v.cumulative = sum;
+            if ((s = st_expiry(f->node, STATEMENT_LIFE, &v.expiry, err)) || (s = st_sign(f->node, &sig, NULL, q->key, "Ledger", ST_Voucher, &v, err)))
+                break;
+            o = json_pack("{s:o* s:o*}", "voucher", st_to_json(ST_Voucher, &v), "signature", json_sig(&sig));
+        } else if (s == LOAM_ENOTFOUND) {
+            u256_format_coin(x, sum);
+            s = err_set(err, LOAM_ESTATE, "account %llu signed no voucher that makes exactly %s OPEN in all; record its paid answers in the order in which they were asked",
+                        (unsigned long long)payer, x);
+        } else if (s)
+            s = err_set(err, s, "the vouchers of account %llu cannot be read", (unsigned long long)payer);
+        if (!s && (!o || json_array_append_new(list, o)))
+            s = err_set(err, LOAM_ENOMEM, "no memory");
+    }
+    if (s)
+        json_decref(list);
+    else
+        *out = list;
+    return s;
+}
+
 static enum loam_status make_call(struct flow *f, struct batch_doc *d, struct call *c, struct poa_trace *trace, size_t i, const struct flow_record *q,
-                                  uint64_t server, uint64_t payer, uint64_t sequence, json_t *keep, struct err *err) {
+                                  uint64_t server, uint64_t sequence, json_t *keep, struct err *err) {
     json_t *answer = NULL, *att = NULL, *v, *queries;
     uint8_t key[15];
     const char *text, *method;
@@ -200,20 +282,30 @@ static enum loam_status make_call(struct flow *f, struct batch_doc *d, struct ca
     TRY(load_scores(c, att, err));
 
     struct st_request *r = &c->request;
-    r->payer = payer;
+    struct u256 fee = q->fee;
+    uint64_t now;
+    TRY(fhead(f->node, NULL, &now, err));
+    if (json_object_get(answer, "request")) { /* the payer signed before it was answered */
+        TRY(paid_call(f, c, answer, server, err));
+        TRY(jget_u256(&fee, answer, "fee_wei", err));
+        goto signed_request;
+    }
+    /* Nobody's request: the server pays for it itself, and says so by asking itself. */
+    r->payer = server;
     r->server = server;
     r->model = c->manifest->model;
     TRY(call_prompt_commitment(&r->prompt_commitment, c->messages, &c->prompt_salt, err));
     r->privacy = PRIVACY_PUBLIC;
     TRY(sampler_hash(&r->sampler_hash, c->sampler, err));
-    r->max_fee = q->fee;
+    r->max_fee = fee;
     if (q->fault == FAULT_FEE && !i)
         (void)u256_sub(&r->max_fee, r->max_fee, u256_from(1));
     TRY(st_nonce(&r->nonce, err));
     TRY(st_expiry(f->node, STATEMENT_LIFE, &expiry, err));
     r->expiry = expiry;
-    TRY(st_sign(f->node, &c->request_sig, NULL, q->payer ? q->payer : q->key, "Ledger", ST_Request, r, err));
+    TRY(st_sign(f->node, &c->request_sig, NULL, q->key, "Ledger", ST_Request, r, err));
 
+signed_request:;
     struct st_inference *x = &c->inference;
     x->request_hash = st_hash(ST_Request, r);
     x->server = server;
@@ -229,8 +321,8 @@ static enum loam_status make_call(struct flow *f, struct batch_doc *d, struct ca
     TRY(jget_hash(&x->seed, answer, "seed", err));
     TRY(jget_str(&text, answer, "stop", err));
     x->stop_reason = (uint8_t)stop_number(text);
-    x->fee = q->fee;
-    x->record_by = expiry - STATEMENT_LIFE + RECORD_LIFE;
+    x->fee = fee;
+    x->record_by = now + RECORD_LIFE;
 
     TRY(jget_str(&method, att, "method", err));
     c->attribution.method = method;
@@ -400,21 +492,18 @@ static enum loam_status document(struct batch_doc *d, const json_t *vouchers, js
 
 /* Builds and signs everything; what has to be the same after a restart goes into the step. */
 #define WORK_MAX 160
-static enum loam_status prepare(struct flow *f, json_t **step, char work[WORK_MAX], const struct flow_record *q, uint64_t server, uint64_t payer, struct err *err) {
+static enum loam_status prepare(struct flow *f, json_t **step, char work[WORK_MAX], const struct flow_record *q, uint64_t server, struct err *err) {
     struct batch_doc d = {0};
     struct poa_trace trace;
     struct st_batch b;
-    struct st_voucher v;
-    struct sig65 sig, vsig;
+    struct sig65 sig;
     struct hash32 trace_root, salt, data;
-    struct u256 used;
     uint64_t number, attempts, sequence, len, expiry, open;
     char url[128], locator[LOCATOR_MAX];
     struct buf ids = BUF_INIT(8u * BATCH_CALLS_MAX);
     json_t *doc = NULL, *keep = json_array(), *vouchers = NULL, *answers = NULL;
     enum loam_status s = LOAM_OK;
     memset(&b, 0, sizeof b);
-    memset(&v, 0, sizeof v);
     poa_trace_init(&trace);
     payouts_init(&d.previous);
     payouts_init(&d.payouts);
@@ -448,13 +537,11 @@ static enum loam_status prepare(struct flow *f, json_t **step, char work[WORK_MA
     TRY(fslot_u64(f->node, &sequence, "Ledger", slot_u64(slot_of(SLOT_LEDGER_NEXT_SEQUENCE), server), 0, 8, err));
     TRY(settled_table(f, &d.previous, server, err));
     TRY(flow_unlock(f, q->key, err));
-    if (q->payer)
-        TRY(flow_unlock(f, q->payer, err));
     for (size_t i = 0; i < q->count; i++) {
         flow_progress(f, i, q->count, "statements of call %zu", i);
         TRY(flow_check(f, err));
         d.calls++;
-        TRY(make_call(f, &d, &d.call[i], &trace, i, q, server, payer, sequence + i, keep, err));
+        TRY(make_call(f, &d, &d.call[i], &trace, i, q, server, sequence + i, keep, err));
     }
     TRY(batch_doc_payouts(&d.payouts, &d, err));
     if (q->fault != FAULT_NONE && !node_chain_is_dev(f->node)) {
@@ -467,19 +554,7 @@ static enum loam_status prepare(struct flow *f, json_t **step, char work[WORK_MA
         b.call_count++;
 
     TRY(st_expiry(f->node, STATEMENT_LIFE, &expiry, err));
-    TRY(fslot_u256(f->node, &used, "Ledger", slot_u64(slot_u64(slot_of(SLOT_LEDGER_VOUCHED), payer), server), err));
-    v.payer = payer;
-    v.server = server;
-    if (u256_add(&v.cumulative, used, b.fee_total)) {
-        s = err_set(err, LOAM_ERANGE, "the voucher's amount does not fit");
-        goto out;
-    }
-    v.expiry = expiry;
-    TRY(st_sign(f->node, &vsig, NULL, q->payer ? q->payer : q->key, "Ledger", ST_Voucher, &v, err));
-    if (!(vouchers = json_pack("[{s:o* s:o*}]", "voucher", st_to_json(ST_Voucher, &v), "signature", json_sig(&vsig)))) {
-        s = err_set(err, LOAM_ENOMEM, "no memory");
-        goto out;
-    }
+    TRY(make_vouchers(f, &d, q, server, &vouchers, err));
     TRY(document(&d, vouchers, &doc, err));
     TRY(json_blob_put(f->node, &data, &len, doc, err));
 
@@ -609,17 +684,42 @@ static enum loam_status mark_answers(struct flow *f, const json_t *rec, uint64_t
     return LOAM_OK;
 }
 
+/* What the server's own escrow must hold: the amount of its own voucher, if there is one. */
+static enum loam_status own_share(struct flow *f, struct u256 *out, const json_t *vouchers, uint64_t server, struct err *err) {
+    size_t i;
+    const json_t *o;
+    *out = U256_ZERO;
+    json_array_foreach((json_t *)(uintptr_t)vouchers, i, o) {
+        struct st_voucher v;
+        struct u256 used;
+        enum loam_status s;
+        if ((s = st_from_json(&v, ST_Voucher, json_object_get(o, "voucher"), err)))
+            return s;
+        if (v.payer != server)
+            continue;
+        if ((s = fslot_u256(f->node, &used, "Ledger", slot_u64(slot_u64(slot_of(SLOT_LEDGER_VOUCHED), server), server), err)))
+            return s;
+        if (u256_sub(out, v.cumulative, used))
+            *out = U256_ZERO; /* posted before a restart */
+    }
+    return LOAM_OK;
+}
+
 enum loam_status flow_record(struct flow *f, json_t **out, const struct flow_record *q, struct err *err) {
     struct outbox_result res = {0};
     struct abi_doc ev = {0};
     struct st_batch b;
-    struct st_voucher v;
-    struct sig65 sig, vsig;
+    struct sig65 sig;
     struct u256 have, lack;
-    json_t *step = NULL, *o;
-    uint64_t server, payer, id;
-    const char *payer_key = q->payer ? q->payer : q->key;
+    json_t *step = NULL, *o, *vouchers;
+    uint64_t server, id;
     char coin[U256_DEC_MAX + 2], fee[U256_DEC_MAX + 2], work[WORK_MAX] = "";
+    struct {
+        struct st_voucher v;
+        struct sig65 sig;
+        struct abi_value item[ST_FIELDS_MAX];
+    } *vs = NULL;
+    struct abi_value *lists = NULL;
     enum loam_status s;
     *out = NULL;
     if (!q->count || q->count > BATCH_CALLS_MAX)
@@ -629,31 +729,42 @@ enum loam_status flow_record(struct flow *f, json_t **out, const struct flow_rec
             if (q->answers[i] == q->answers[k])
                 return err_set(err, LOAM_EINVAL, "answer %llu is named twice", (unsigned long long)q->answers[i]);
     TRY(account_of_key(f->node, &server, q->key, err));
-    TRY(account_of_key(f->node, &payer, payer_key, err));
     s = flow_step_get(f, "batch", &step, err);
     if (s == LOAM_ENOTFOUND) {
         s = there_already(f, out, q, err);
         if (s != LOAM_ENOTFOUND)
             goto out;
-        TRY(prepare(f, &step, work, q, server, payer, err));
+        TRY(prepare(f, &step, work, q, server, err));
     } else if (s)
         goto out;
     TRY(st_from_json(&b, ST_Batch, json_object_get(step, "statement"), err));
     TRY(jget_sig(&sig, step, "signature", err));
-    o = json_array_get(json_object_get(step, "vouchers"), 0);
-    TRY(st_from_json(&v, ST_Voucher, json_object_get(o, "voucher"), err));
-    TRY(jget_sig(&vsig, o, "signature", err));
+    TRY(jget_array(&vouchers, step, "vouchers", err));
+    size_t count = json_array_size(vouchers);
+    if (!count || !(vs = mem_zarray(count, sizeof *vs)) || !(lists = mem_zarray(2 * count, sizeof *lists))) {
+        s = err_set(err, LOAM_ENOMEM, "no memory for %zu vouchers", count);
+        goto out;
+    }
+    for (size_t i = 0; i < count; i++) {
+        o = json_array_get(vouchers, i);
+        TRY(st_from_json(&vs[i].v, ST_Voucher, json_object_get(o, "voucher"), err));
+        TRY(jget_sig(&vs[i].sig, o, "signature", err));
+        lists[i] = st_abi(vs[i].item, ST_Voucher, &vs[i].v);
+        lists[count + i] = abi_bytes(vs[i].sig.b, 65);
+    }
 
-    /* Escrow: the missing amount is fixed once, like everything that is sent. */
+    /* The server's own escrow: the missing amount is fixed once, like everything that is sent. */
     s = flow_step_get(f, "deposit", &o, err);
     if (s == LOAM_ENOTFOUND) {
-        TRY(fslot_u256(f->node, &have, "Ledger", slot_u64(slot_of(SLOT_LEDGER_ESCROW), payer), err));
-        if (u256_sub(&lack, b.fee_total, have))
+        struct u256 own;
+        TRY(own_share(f, &own, vouchers, server, err));
+        TRY(fslot_u256(f->node, &have, "Ledger", slot_u64(slot_of(SLOT_LEDGER_ESCROW), server), err));
+        if (u256_sub(&lack, own, have))
             lack = U256_ZERO;
         u256_format_coin(coin, q->bond);
         u256_format_coin(fee, lack);
-        TRY(flow_confirm(f, err, "Post a batch of %zu calls on chain %llu: %s OPEN into escrow from key %s, bond of %s OPEN from key %s?", q->count,
-                         (unsigned long long)node_chain_id(f->node), fee, payer_key, coin, q->key));
+        TRY(flow_confirm(f, err, "Post a batch of %zu calls on chain %llu: %s OPEN into escrow and a bond of %s OPEN from key %s?", q->count,
+                         (unsigned long long)node_chain_id(f->node), fee, coin, q->key));
         if (!(o = json_pack("{s:o*}", "wei", json_u256(lack)))) {
             s = err_set(err, LOAM_ENOMEM, "no memory");
             goto out;
@@ -666,15 +777,15 @@ enum loam_status flow_record(struct flow *f, json_t **out, const struct flow_rec
     if (s)
         goto out;
     if (!u256_is_zero(lack)) {
-        struct fcall c = {.step = "escrow", .from = payer_key, .contract = "Ledger", .value = lack, .sig = "deposit(uint64)", .what = "deposit into escrow"};
-        TRY(fsend(f, &res, &c, ABI(abi_u64(payer)), err));
+        struct fcall c = {.step = "escrow", .from = q->key, .contract = "Ledger", .value = lack, .sig = "deposit(uint64)", .what = "deposit into escrow"};
+        TRY(fsend(f, &res, &c, ABI(abi_u64(server)), err));
         outbox_result_clear(&res);
         memset(&res, 0, sizeof res);
     }
-    struct abi_value bi[ST_FIELDS_MAX], vi[ST_FIELDS_MAX];
+    struct abi_value bi[ST_FIELDS_MAX];
     struct fcall c = {.step = "post", .from = q->key, .contract = "Ledger", .value = q->bond, .sig = "postBatch(%T,bytes,%T[],bytes[])",
                       .ids = {ST_Batch, ST_Voucher}, .id_count = 2, .what = "posting of a batch"};
-    TRY(fsend(f, &res, &c, ABI(st_abi(bi, ST_Batch, &b), abi_bytes(sig.b, 65), ABI_ARRAY(st_abi(vi, ST_Voucher, &v)), ABI_ARRAY(abi_bytes(vsig.b, 65))), err));
+    TRY(fsend(f, &res, &c, ABI(st_abi(bi, ST_Batch, &b), abi_bytes(sig.b, 65), abi_array(lists, count), abi_array(lists + count, count)), err));
     char evsig[SIG_TEXT_MAX];
     enum st_id ids[] = {ST_Batch};
     sig_expand(evsig, "BatchPosted(uint64 indexed batch, uint64 indexed poster, bytes32 statement, uint256 bond, %T b)", ids, 1);
@@ -693,6 +804,8 @@ out:
         flow_disown(f, work);
     abi_clear(&ev);
     outbox_result_clear(&res);
+    mem_free(vs);
+    mem_free(lists);
     json_decref(step);
     return s;
 }

@@ -32,17 +32,19 @@ struct flow_record {
     const uint64_t *answers; /* ids of ask */
     size_t count;
     const char *key;   /* server and poster */
-    const char *payer; /* NULL: the same key, out of its own escrow */
-    struct u256 fee;   /* wei a call */
+    struct u256 fee;   /* wei a call that nobody's request pays: out of the server's own escrow */
     struct u256 bond;  /* at least the contract's minimum */
     enum record_fault fault; /* development chain only: LOAM_EPERM elsewhere */
 };
-/* Signs Requests, Voucher, Inferences, Attributions and the Batch; deposits what the payer's escrow lacks; posts with the bond.
+/* Signs Inferences, Attributions and the Batch; answers that were paid for (pay.h) bring their payer's Request and Voucher, which are taken as they
+ * are; others are paid by the server itself, out of its own escrow, which is filled up. Posts with the bond. A payer's calls in one batch
+ * must make an amount for which it signed a voucher (LOAM_ESTATE): with one price any of them do.
  * *out: {batch, poster, calls, fee_wei, bond_wei, payouts:[{account, wei}], tx, block, new:bool}. Answers that are in a batch which
  * was not voided or slashed are not recorded twice: that batch is the result ("new": false). */
 enum loam_status flow_record(struct flow *f, json_t **out, const struct flow_record *q, struct err *err) LOAM_MUST_USE;
 
-/* keccak of the sampler object as stored in answers: Request.samplerHash. */
+/* Request.samplerHash of the sampler object as stored in answers: keccak(lm_sampler_hash ‖ u32be most tokens ‖ each stop string as u32be length ‖
+ * bytes): all that decides when an answer ends is in what the payer signs. */
 enum loam_status sampler_hash(struct hash32 *out, const json_t *sampler, struct err *err) LOAM_MUST_USE;
 /* "end" to its number in Inference (lm/generate.h); 0 where unknown. */
 unsigned stop_number(const char *name);

@@ -10,9 +10,11 @@
 #include "base/mem.h"
 #include "base/option.h"
 #include "flow/ask.h"
+#include "flow/pay.h"
 #include "node/api.h"
 #include "node/job.h"
 #include "node/node.h"
+#include "node/outbox.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -531,11 +533,20 @@ static void chat_route(const struct server_request *q, struct server_reply *r) {
     }
 }
 
+static const char *const contract_errors[] = {
+#define E(sig) sig,
+#include "flow/errors.def"
+#undef E
+    NULL};
+
 enum loam_status flow_serve(struct node *n, struct err *err) {
+    outbox_errors(n, contract_errors);
     enum loam_status s = api_route(n, "GET", "/v1/models", models_route, n, err);
     if (!s)
         s = api_route(n, "GET", "/v1/models/*", models_route, n, err);
     if (!s)
         s = api_route(n, "POST", "/v1/chat/completions", chat_route, n, err);
+    if (!s)
+        s = flow_pay_routes(n, err);
     return s;
 }

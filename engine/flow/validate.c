@@ -8,6 +8,7 @@
 #include "flow/dispute.h"
 #include "flow/fetch.h"
 #include "flow/ledger.h"
+#include "flow/pay.h"
 #include "flow/record.h"
 #include "flow/train.h"
 #include "node/chain.h"
@@ -42,6 +43,10 @@ static enum loam_status check_signatures(struct flow *f, const struct batch_doc 
             return s;
         if ((s = st_check(f->node, &a.signing, "Ledger", ST_Request, &c->request, &c->request_sig, err)))
             return err_set(err, LOAM_EVERIFY, "call %zu: the request is not signed by account %llu", i, (unsigned long long)c->request.payer);
+        if (!c->paid && c->request.payer != c->request.server)
+            return err_set(err, LOAM_EVERIFY, "call %zu: account %llu pays, and nothing shows that it asked before the answer", i, (unsigned long long)c->request.payer);
+        if (c->paid && (s = pay_seed_check(&c->request, &c->inference, &c->seed_commitment, &c->nonce_salt, err)))
+            return err_prefix(err, s, "call %zu", i);
         if ((s = sampler_hash(&h, c->sampler, err)) || !hash_eq(&h, &c->request.sampler_hash))
             return err_set(err, LOAM_EVERIFY, "call %zu: the sampler is not the one that was asked for", i);
     }

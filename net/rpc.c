@@ -6,6 +6,7 @@
 #include "base/text.h"
 #include "net/hexjson.h"
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,11 +36,34 @@ struct endpoint {
 struct rpc {
     struct http *http;
     uint64_t timeout_ms, budget;
-    size_t max_body, n;
+    size_t max_body;
+    atomic_size_t n; /* of e; only grows, after the endpoint stands there */
     uv_mutex_t lock; /* guards all below */
     struct endpoint e[RPC_ENDPOINTS_MAX];
     uint64_t next_id;
 };
+
+enum loam_status rpc_add(struct rpc *r, const char *url, struct err *err) {
+    struct url parsed;
+    enum loam_status s = url_parse(&parsed, url, err);
+    if (s)
+        return s;
+    uv_mutex_lock(&r->lock);
+    size_t n = atomic_load(&r->n);
+    struct endpoint *e = &r->e[n];
+    if (n == RPC_ENDPOINTS_MAX)
+        s = err_set(err, LOAM_ELIMIT, "more than %d RPC endpoints", RPC_ENDPOINTS_MAX);
+    else if (!(e->url = mem_strdup(url)))
+        s = err_set(err, LOAM_ENOMEM, "RPC client");
+    if (!s) {
+        e->score = 100;
+        /* Keys of RPC services stand in the path or the query: only scheme and host are ever shown. */
+        snprintf(e->shown, sizeof e->shown, "%s://%.200s:%u", parsed.tls ? "https" : "http", parsed.host, parsed.port);
+        atomic_store(&r->n, n + 1);
+    }
+    uv_mutex_unlock(&r->lock);
+    return s;
+}
 
 enum loam_status rpc_new(struct rpc **out, struct http *http, const struct rpc_config *cfg, struct err *err) {
     struct rpc *r = mem_zalloc(sizeof *r);
@@ -52,22 +76,8 @@ enum loam_status rpc_new(struct rpc **out, struct http *http, const struct rpc_c
     r->timeout_ms = cfg->timeout_ms ? cfg->timeout_ms : 10000;
     r->max_body = cfg->max_body;
     r->budget = cfg->byte_budget;
-    for (const char *const *u = cfg->urls; u && *u && !s; u++) {
-        struct url parsed;
-        if (r->n == RPC_ENDPOINTS_MAX) {
-            s = err_set(err, LOAM_ELIMIT, "more than %d RPC endpoints", RPC_ENDPOINTS_MAX);
-        } else if (!(s = url_parse(&parsed, *u, err))) {
-            struct endpoint *e = &r->e[r->n];
-            if (!(e->url = mem_strdup(*u))) {
-                s = err_set(err, LOAM_ENOMEM, "RPC client");
-                break;
-            }
-            r->n++;
-            e->score = 100;
-            /* Keys of RPC services stand in the path or the query: only scheme and host are ever shown. */
-            snprintf(e->shown, sizeof e->shown, "%s://%.200s:%u", parsed.tls ? "https" : "http", parsed.host, parsed.port);
-        }
-    }
+    for (const char *const *u = cfg->urls; u && *u && !s; u++)
+        s = rpc_add(r, *u, err);
     if (!s && !r->n)
         s = err_set(err, LOAM_EINVAL, "no RPC endpoint is configured");
     if (s) {
@@ -92,7 +102,7 @@ struct http *rpc_http(struct rpc *r) {
 }
 
 size_t rpc_count(const struct rpc *r) {
-    return r->n;
+    return atomic_load(&r->n);
 }
 
 void rpc_health(struct rpc_health *out, struct rpc *r, size_t i) {

@@ -20,6 +20,8 @@ struct rpc_config {
 };
 /* http must outlive it and runs the sockets. Thread-safe from here on. */
 enum loam_status rpc_new(struct rpc **out, struct http *http, const struct rpc_config *cfg, struct err *err) LOAM_MUST_USE;
+/* One endpoint more, asked from now on. Any thread. LOAM_ELIMIT. */
+enum loam_status rpc_add(struct rpc *r, const char *url, struct err *err) LOAM_MUST_USE;
 /* No call may be under way. */
 void rpc_free(struct rpc *r);
 

@@ -74,6 +74,8 @@ const struct option_def option_table[] = {
      false},
     {"tx.replace-after", OPTION_UINT, "60", 5, 86400, NULL, "s",
      "a transaction that stays out longer is sent again with a higher fee", false},
+    {"tx.retry-depth", OPTION_UINT, "60", 1, 1e6, NULL, "blocks",
+     "after a revert the same step is sent anew when its block is this deep (development chain: at once)", false},
 };
 const size_t option_count = sizeof option_table / sizeof *option_table;
 

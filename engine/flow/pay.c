@@ -596,7 +596,7 @@ enum loam_status flow_pay_ask(struct flow *f, json_t **out, const struct flow_as
     struct u256 fee, sum;
     struct addr20 ledger, theirs;
     uint64_t payer, server, chain, now, model = 0;
-    char path[64], server_key[KEY_NAME_MAX] = "", x[U256_DEC_MAX + 2], y[U256_DEC_MAX + 2];
+    char path[64], server_key[OPTION_TEXT_MAX] = "", x[U256_DEC_MAX + 2], y[U256_DEC_MAX + 2];
     uint8_t key[17];
     json_t *terms = NULL, *body = NULL, *sampler = NULL, *own = NULL, *m;
     const char *name;
@@ -612,7 +612,7 @@ enum loam_status flow_pay_ask(struct flow *f, json_t **out, const struct flow_as
         TRY(talk(f, &terms, p->peer, path, NULL, err));
     } else {
         if (p->server)
-            snprintf(server_key, sizeof server_key, "%.*s", KEY_NAME_MAX - 1, p->server);
+            snprintf(server_key, sizeof server_key, "%s", p->server);
         else
             option_str(f->node->opt, "serve.key", server_key);
         if (!*server_key) {

@@ -849,9 +849,34 @@ static enum loam_status save(struct node *n, const json_t *file, uint64_t id, st
     return s;
 }
 
+/* The codes that the chain proves for these addresses are the expected ones: at every start (chain_check), and here at once. */
+static enum loam_status codes_check(struct node *n, const json_t *contracts, struct err *err) {
+    const char *name;
+    json_t *v;
+    json_object_foreach((json_t *)(uintptr_t)contracts, name, v) {
+        const char *at = json_string_value(json_object_get(v, "address")), *code = json_string_value(json_object_get(v, "code_hash"));
+        struct chain *light;
+        struct account a;
+        struct addr20 addr;
+        struct hash32 want;
+        enum loam_status s;
+        if (!code)
+            continue;
+        if ((s = addr_parse(&addr, at ? at : "", err)) || (s = hash_parse(&want, code, err)) || (s = node_chain_ready(n, &light, NULL, err)) ||
+            (s = chain_account(light, &a, &addr, NULL, err)))
+            return s;
+        if (!hash_eq(&a.code_hash, &want))
+            return err_set(err, LOAM_ECODE, "%s at %s does not have the code that was deployed", name, at);
+    }
+    return LOAM_OK;
+}
+
 enum loam_status node_chain_contracts_set(struct node *n, const json_t *contracts, uint64_t deploy_block,
                                           struct err *err) {
     struct chain_service *c = n->chain;
+    enum loam_status s = codes_check(n, contracts, err);
+    if (s)
+        return s;
     uv_mutex_lock(&c->lock);
     json_t *next = c->file ? json_deep_copy(c->file) : NULL;
     uint64_t id = c->id;
@@ -865,7 +890,7 @@ enum loam_status node_chain_contracts_set(struct node *n, const json_t *contract
     }
     json_object_update(all, (json_t *)(uintptr_t)contracts);
     json_object_set_new(next, "deploy_block", json_integer((json_int_t)deploy_block));
-    enum loam_status s = save(n, next, id, err);
+    s = save(n, next, id, err);
     if (s) {
         json_decref(next);
         return s;
@@ -1030,7 +1055,9 @@ enum loam_status node_chain_use(struct node *n, const char *url, const char *nam
                        "this data folder is for chain %llu, %s serves chain %llu; use another --data for it",
                        (unsigned long long)have, url, (unsigned long long)id);
     if (have) {
-        /* The same chain: add the address for the next start. */
+        if (c->cfg.has_genesis && !hash_eq(&genesis.hash, &c->cfg.genesis))
+            return err_set(err, LOAM_EGENESIS, "%s serves a chain %llu with another genesis", url, (unsigned long long)id);
+        /* The same chain: one address more, asked at once. */
         uv_mutex_lock(&c->lock);
         json_t *next = json_deep_copy(c->file), *v;
         uv_mutex_unlock(&c->lock);
@@ -1040,7 +1067,7 @@ enum loam_status node_chain_use(struct node *n, const char *url, const char *nam
         json_array_foreach(list, i, v) {
             known = known || strcmp(json_string_value(v), url) == 0;
         }
-        if (!known) {
+        if (!known && !(s = rpc_add(c->rpc, url, err))) {
             json_array_append_new(list, json_string(url));
             s = save(n, next, id, err);
             uv_mutex_lock(&c->lock);
@@ -1048,7 +1075,8 @@ enum loam_status node_chain_use(struct node *n, const char *url, const char *nam
             c->file = next;
             next = old;
             uv_mutex_unlock(&c->lock);
-            log_info("chain", "RPC added; it is asked from the next start on");
+            log_info("chain", "RPC added; it is asked from now on");
+            publish(c);
         }
         json_decref(next);
         return s;

@@ -30,7 +30,8 @@ struct chain *node_chain_light(struct node *n);
 struct rpc *node_chain_rpc(struct node *n);
 /* Address of a contract by its name in chains/ID.json ("Ledger"); LOAM_ENOTFOUND with the remedy (`chain deploy`). */
 enum loam_status node_chain_contract(struct node *n, const char *name, struct addr20 *out, struct err *err) LOAM_MUST_USE;
-/* Records addresses (and code hashes) of contracts, e.g. after deploy: {name: {address, code_hash}}; borrowed. */
+/* Records addresses (and code hashes) of contracts, e.g. after deploy: {name: {address, code_hash}}; borrowed. LOAM_ECODE where the chain
+ * proves another code for an address. */
 enum loam_status node_chain_contracts_set(struct node *n, const json_t *contracts, uint64_t deploy_block, struct err *err) LOAM_MUST_USE;
 /* Verified reads at the newest known head (eth_getProof against its state root). */
 enum loam_status node_chain_balance(struct node *n, struct u256 *wei, uint64_t *nonce, const struct addr20 *a, struct err *err) LOAM_MUST_USE;
@@ -44,7 +45,7 @@ enum loam_status node_chain_need(struct node *n, struct chain **out, struct err 
 /* The same, waiting a few seconds while it is being checked. */
 enum loam_status node_chain_ready(struct node *n, struct chain **out, struct job *j, struct err *err) LOAM_MUST_USE;
 /* Makes the chain that the RPC serves this data folder's chain: asks its id and genesis, writes chains/ID.json, follows it.
- * LOAM_ECHAIN when the folder has another one. The same chain again only adds the address. */
+ * LOAM_ECHAIN when the folder has another one. The same chain again only adds the address, which is asked at once. */
 enum loam_status node_chain_use(struct node *n, const char *url, const char *name, struct job *j, struct err *err) LOAM_MUST_USE;
 /* The same from a chain's file (contrib/chains). */
 enum loam_status node_chain_use_file(struct node *n, const char *path, struct job *j, struct err *err) LOAM_MUST_USE;

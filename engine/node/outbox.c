@@ -24,10 +24,12 @@
 #define REBROADCAST_MS 10000
 #define REPLACE_MAX 8  /* times a fee is raised: 12.5 % each, the least nodes take, is 2.6 times in all */
 #define KEEPER_MS 5000 /* how often transactions that nobody waits for are looked after */
+#define ATTEMPTS_MAX 16 /* transactions that may revert under one key */
 #define ENTRY_MAX (2u << 20) /* bytes of an entry: calldata as hex, a few times */
 
 /* OUTBOX table, by key: JSON {key, from, address, nonce, to|null, value, data (hex), gas, what, digest, layer (1: on L1; else absent),
- * state, sent_ms, txs: [{hash, raw (hex), max_fee, tip}] (or {hash, forced: true}: the deposit that does the same), and, confirmed: {tx, block, block_hash, index,
+ * state, sent_ms, txs: [{hash, raw (hex), max_fee, tip}] (or {hash, forced: true}: the deposit that does the same), earlier: [{tx, block}] that reverted,
+ * and, confirmed: {tx, block, block_hash, index,
  * gas_used, ok, fee, created, logs}}. NONCE table, by chain id (u64 be) and address: next nonce (u64 be).
  * Both change in one batch, before anything is sent. */
 struct outbox {
@@ -516,10 +518,11 @@ static enum loam_status funds(struct node *n, struct chain *c, const struct outb
     return s;
 }
 
-/* A new entry: nonce, signature, durable. Under the lock. */
+/* A new entry: nonce, signature, durable. Under the lock. old (NULL: none) is the entry of an attempt that reverted, which it takes the place
+ * of; what was sent stays listed in it under "earlier". */
 static enum loam_status prepare(struct node *n, struct chain *c, json_t **out, const char *key,
                                 const struct outbox_tx *tx, const struct addr20 *from,
-                                const struct hash32 *digest, struct err *err) {
+                                const struct hash32 *digest, const json_t *old, struct err *err) {
     struct u256 max_fee, tip;
     uint64_t gas = tx->gas, nonce;
     struct buf revert = BUF_INIT(1u << 20);
@@ -545,6 +548,15 @@ static enum loam_status prepare(struct node *n, struct chain *c, json_t **out, c
         return err_set(err, LOAM_ENOMEM, "no memory for the outbox");
     if (tx->l1)
         json_object_set_new(e, "layer", json_integer(1));
+    if (old) {
+        json_t *earlier = json_object_get(old, "earlier"), *r = json_object_get(old, "result");
+        earlier = earlier ? json_deep_copy(earlier) : json_array();
+        if (!earlier || json_array_append_new(earlier, json_pack("{s:O? s:O?}", "tx", json_object_get(r, "tx"), "block", json_object_get(r, "block"))) ||
+            json_object_set_new(e, "earlier", earlier)) {
+            json_decref(e);
+            return err_set(err, LOAM_ENOMEM, "no memory for the outbox");
+        }
+    }
     s = add_signed(n, c, e, max_fee, tip, err);
     struct store_batch *b = NULL;
     if (!s)
@@ -553,7 +565,7 @@ static enum loam_status prepare(struct node *n, struct chain *c, json_t **out, c
         uint8_t k[28], v[8];
         nonce_key(k, c, from);
         put_be64(v, nonce + 1);
-        s = batch_entry(b, e, true, err);
+        s = batch_entry(b, e, !old, err);
         if (!s)
             s = store_batch_put(b, TABLE_NONCE, k, sizeof k, v, sizeof v, err);
         if (s)
@@ -763,6 +775,27 @@ static enum loam_status wait_for(struct node *n, struct chain *c, json_t **at, s
     }
 }
 
+/* A transaction that reverted did nothing but pay gas, so that its key may be used anew, with other contents too: under a later nonce, which
+ * cannot count together with it unless its block goes. That is waited for on chains where blocks go, and an attempt that would revert again is
+ * not sent: prepare says why. */
+static enum loam_status retry_allowed(struct node *n, struct chain *c, const json_t *e, const char *what, struct err *err) {
+    json_t *r = json_object_get(e, "result");
+    struct chain_head h;
+    enum loam_status s = chain_head(c, &h, err);
+    if (s)
+        return s;
+    uint64_t block = (uint64_t)json_integer_value(json_object_get(r, "block")), head = h.h.number,
+             depth = node_chain_is_dev(n) ? 0 : option_uint(n->opt, "tx.retry-depth");
+    if (json_array_size(json_object_get(e, "earlier")) >= ATTEMPTS_MAX)
+        return err_set(err, LOAM_ELIMIT, "%s: %d transactions reverted under the key %s; nothing more is sent under it", what, ATTEMPTS_MAX + 1, text_of(e, "key"));
+    if (head < block + depth)
+        return err_set(err, LOAM_EREVERT,
+                       "%s: transaction %s reverted in block %llu; another is sent from block %llu on (option tx.retry-depth), when no reorganisation "
+                       "can make both count",
+                       what, text_of(r, "tx"), (unsigned long long)block, (unsigned long long)(block + depth));
+    return LOAM_OK;
+}
+
 enum loam_status outbox_send(struct node *n, struct outbox_result *out, const char *key,
                              const struct outbox_tx *tx, struct job *j, struct err *err) {
     struct chain *c;
@@ -784,15 +817,26 @@ enum loam_status outbox_send(struct node *n, struct outbox_result *out, const ch
     struct hash32 digest = digest_of(tx, &from);
     uv_mutex_lock(&n->outbox->lock);
     s = load(n, &e, key, err);
-    if (s == LOAM_OK) {
+    json_t *old = NULL;
+    if (s == LOAM_OK && strcmp(text_of(e, "state"), "failed") == 0) {
+        old = e;
+        e = NULL;
+        s = retry_allowed(n, c, old, tx->what, err);
+        if (!s) {
+            log_info("outbox", "%s: %s reverted; sent anew", key, text_of(json_object_get(old, "result"), "tx"));
+            s = LOAM_ENOTFOUND;
+        }
+    } else if (s == LOAM_OK) {
         char hex[HASH_HEX_MAX];
         if (strcmp(text_of(e, "digest"), hash_hex(hex, &digest)) != 0)
             s = err_set(err, LOAM_ESTATE, "%s: another transaction was sent under the key %s", tx->what, key);
-    } else if (s == LOAM_ENOTFOUND) {
+    }
+    if (s == LOAM_ENOTFOUND) {
         s = keys_unlocked(n, tx->from) ? LOAM_OK : keys_unlock_unattended(n, tx->from, err);
         if (!s)
-            s = prepare(n, c, &e, key, tx, &from, &digest, err);
+            s = prepare(n, c, &e, key, tx, &from, &digest, old, err);
     }
+    json_decref(old);
     uv_mutex_unlock(&n->outbox->lock);
     if (!s)
         publish(n);

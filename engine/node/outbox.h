@@ -3,7 +3,8 @@
  * Each transaction has a key, chosen by the flow ("contribute/<flow id>/commit"). The first outbox_send with a key takes a
  * nonce, signs, stores the bytes durably, and only then broadcasts. Any later send with that key (also after a crash)
  * broadcasts the same bytes again if needed and returns the same result; another target, value or data under the same key
- * is LOAM_ESTATE. Unconfirmed ones are rebroadcast, and replaced with higher fees (same nonce, so one of them at most
+ * is LOAM_ESTATE. A key whose transaction reverted may be sent again, in the same words or others: as a new transaction, once the
+ * revert is deep enough, and only if it would not revert again; the reverted ones stay listed with it. Unconfirmed ones are rebroadcast, and replaced with higher fees (same nonce, so one of them at most
  * executes) when they stay out too long. A result is a receipt verified against the receipts root of a header that the
  * light client knows. */
 #ifndef LOAM_NODE_OUTBOX_H

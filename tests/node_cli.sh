@@ -115,6 +115,34 @@ sys.exit(0 if "7.7" in m["message"] and m["data"]["status"] == "LOAM_EVERSION" e
 PY
 fi
 
+# a client that only looks: the node itself lets nothing else through, whatever the client sends
+if command -v python3 >/dev/null 2>&1; then
+    python3 - "$work/a/node.sock" <<'PY' || bad "a client that only looks"
+import json, socket, sys
+s = socket.socket(socket.AF_UNIX)
+s.connect(sys.argv[1])
+f = s.makefile()
+def ask(n, method, **params):
+    s.sendall((json.dumps({"jsonrpc": "2.0", "id": n, "method": method, "params": params}) + "\n").encode())
+    while True:
+        m = json.loads(f.readline())
+        if m.get("id") == n:
+            return m
+def denied(m):
+    assert m.get("error", {}).get("data", {}).get("status") == "LOAM_EPERM", m
+assert "result" in ask(1, "hello", protocol=1, version="t", readonly=True)
+assert "result" in ask(2, "job.list")
+assert "result" in ask(3, "command.run", line="job list")
+assert "result" in ask(4, "command.run", line="option get log.level")
+denied(ask(5, "command.run", line="key new thief"))
+denied(ask(6, "command.run", line="set log.level debug"))
+denied(ask(7, "option.set", name="log.level", value="debug"))
+denied(ask(8, "node.stop"))
+assert "result" in ask(9, "hello", protocol=1, version="t", readonly=False)
+denied(ask(10, "node.stop"))
+PY
+fi
+
 # a port in use: said, and the node works on
 printf 'api.listen = 127.0.0.1:38571\nkey.cost = light\n' >"$work/b.config"
 mkdir -m 700 "$work/b" "$work/c"

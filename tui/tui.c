@@ -320,7 +320,7 @@ static void on_hello(void *arg, uint64_t id, const json_t *result, const json_t 
 static void on_up(void *arg) {
     struct tui *t = arg;
     conn_call(t->conn, "hello",
-              json_pack("{s:i, s:s, s:s}", "protocol", LOAM_PROTOCOL, "version", PACKAGE_VERSION, "client", "console"), on_hello, t);
+              json_pack("{s:i, s:s, s:s, s:b}", "protocol", LOAM_PROTOCOL, "version", PACKAGE_VERSION, "client", "console", "readonly", t->o.readonly), on_hello, t);
     json_t *list = json_array();
     for (int i = 0; i < TOPICS; i++)
         json_array_append_new(list, json_string(topic_names[i]));

@@ -100,6 +100,8 @@ struct cmd {
 extern const struct cmd *const cmd_table[];
 extern const size_t cmd_table_count;
 const struct cmd *cmd_find(const char *noun, const char *verb);
+/* Does it only look? What a client may run that attached with --readonly. */
+bool cmd_looks(const struct cmd *c);
 
 /* ---- for handlers -------------------------------------------------------------------------------------------------- */
 

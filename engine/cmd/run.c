@@ -422,6 +422,14 @@ static void front_run(struct node *n, struct control_call *io) {
         control_call_end(io, s, &e, NULL, 0, word);
         return;
     }
+    if (control_call_readonly(io) && !cmd_looks(line.cmd)) {
+        s = err_set(&e, LOAM_EPERM, "this client said that it only looks (--readonly); %s%s%s may change something", line.cmd->noun,
+                    line.cmd->verb ? " " : "", line.cmd->verb ? line.cmd->verb : "");
+        cmd_line_clear(&line);
+        cmd_words_free(words, count);
+        control_call_end(io, s, &e, NULL, 0, -1);
+        return;
+    }
     line.json = line.json || json_is_true(json_object_get(p, "json"));
     line.yes = line.yes || json_is_true(json_object_get(p, "yes"));
     line.no_wait = line.no_wait || json_is_false(json_object_get(p, "wait"));

@@ -24,3 +24,17 @@ const struct cmd *cmd_find(const char *noun, const char *verb) {
     }
     return NULL;
 }
+
+bool cmd_looks(const struct cmd *c) {
+    static const char *const verbs[] = {"account", "block", "evidence", "get", "heads", "info", "list", "logs", "peers", "pending", "show", "status", "storage", "tx", "watch"};
+    static const char *const nouns[] = {"disk", "doctor", "help", "log", "trace", "version"};
+    if (c->flags & (CMD_SPENDS | CMD_DURABLE | CMD_LOCAL))
+        return false;
+    for (size_t i = 0; c->verb && i < sizeof verbs / sizeof *verbs; i++)
+        if (!strcmp(c->verb, verbs[i]))
+            return true;
+    for (size_t i = 0; !c->verb && i < sizeof nouns / sizeof *nouns; i++)
+        if (!strcmp(c->noun, nouns[i]))
+            return true;
+    return false;
+}

@@ -26,6 +26,7 @@ struct client {
     uv_pipe_t pipe;
     struct buf in;
     bool hello, closing;
+    bool readonly; /* said so in hello: it may look, and nothing it sends changes anything */
     uint64_t seen[TOPICS_MAX];
     bool subscribed[TOPICS_MAX];
     /* under control.lock */
@@ -220,6 +221,10 @@ static void call_free(struct control_call *call) {
     mem_free(call);
 }
 
+bool control_call_readonly(struct control_call *c) {
+    return c->client && c->client->readonly;
+}
+
 const json_t *control_call_params(struct control_call *call) {
     return call->params;
 }
@@ -411,6 +416,7 @@ static enum loam_status do_hello(struct client *c, json_t *id, json_t *p, struct
                        "or use the client of its version",
                        PACKAGE_VERSION, LOAM_PROTOCOL, version ? version : "unknown", (long long)protocol);
     c->hello = true;
+    c->readonly = c->readonly || json_is_true(json_object_get(p, "readonly")); /* not undone by another hello */
     reply(c, response(id, json_pack("{s:i s:s s:I s:s s:b}", "protocol", LOAM_PROTOCOL, "version",
                                     PACKAGE_VERSION, "pid", (json_int_t)getpid(), "dir", c->n->dir,
                                     "started_by_console", c->n->started_by_console)));
@@ -448,9 +454,15 @@ static enum loam_status do_run(struct client *c, json_t *id, json_t *p, struct e
     return LOAM_OK;
 }
 
+static enum loam_status only_looks(struct err *err) {
+    return err_set(err, LOAM_EPERM, "this client said that it only looks (--readonly)");
+}
+
 static enum loam_status do_cancel(struct client *c, json_t *id, json_t *p, struct err *err) {
     struct control *ct = c->n->control;
     json_t *which = json_object_get(p, "call"), *job = json_object_get(p, "job");
+    if (json_is_integer(job) && c->readonly)
+        return only_looks(err);
     if (json_is_integer(job)) {
         enum loam_status s = job_cancel(c->n, (uint64_t)json_integer_value(job), err);
         if (!s)
@@ -583,6 +595,8 @@ static enum loam_status do_option(struct client *c, json_t *id, const char *verb
         reply(c, response(id, option_json(n, d)));
         return LOAM_OK;
     }
+    if (c->readonly)
+        return only_looks(err);
     if (!value)
         return err_set(err, LOAM_EINVAL, "option.set needs a value (text)");
     struct option_task *t = mem_zalloc(sizeof *t);
@@ -658,6 +672,8 @@ static enum loam_status dispatch(struct client *c, const char *m, json_t *id, js
         reply(c, response(id, topic_get(c->n, "node")));
         return LOAM_OK;
     }
+    if (strcmp(m, "node.stop") == 0 && c->readonly)
+        return only_looks(err);
     if (strcmp(m, "node.stop") == 0) {
         reply(c, response(id, NULL));
         node_stop(c->n);

@@ -2,7 +2,7 @@
  * socketpair (`loam --inside`).
  *
  * client → node                                       result
- *   hello {protocol, version, client}                 {protocol, version, pid, dir, started_by_console}   first message
+ *   hello {protocol, version, client, readonly}       {protocol, version, pid, dir, started_by_console}   first message
  *   command.run {argv:[…] | line:"…", json, wait, yes, cwd, tty}   {job, status, result, text_shown} at the end;
  *                                                     {job} at once with wait:false. Errors: {code, message, data:{status,
  *                                                     remedy, exit, word}}
@@ -18,6 +18,8 @@
  *   out {call, stream:"stdout"|"stderr", text}        progress {call, job, done, total, detail}
  *   ask {call, id, kind:"confirm"|"secret"|"text", text}     topic {name, seq, value}
  *
+ * A client that says readonly:true in hello can run commands that only look (cmd.h, cmd_looks) and nothing else: other commands, option.set,
+ * node.stop and the cancelling of jobs are LOAM_EPERM for it, whatever it sends.
  * Limits: a message of CONTROL_LINE_MAX; CONTROL_CLIENTS_MAX clients; CONTROL_QUEUE_MAX bytes queued to a client: beyond
  * that topics are dropped (state topics: a fresh snapshot once it has caught up; streams: a gap in seq) and output of its
  * commands is dropped with a line that says so. A client never delays the node. */
@@ -47,6 +49,7 @@ size_t control_watchers(struct node *n, const char *topic); /* clients subscribe
 
 /* ---- a running command.run, for the frontend. Thread-safe; lives until control_call_end. --------------------------- */
 const json_t *control_call_params(struct control_call *c);
+bool control_call_readonly(struct control_call *c); /* loop thread */
 /* n bytes of clean text to stream 1 (stdout) or 2 (stderr). */
 void control_call_out(struct control_call *c, int stream, const char *text, size_t n);
 void control_call_progress(struct control_call *c, uint64_t job, uint64_t done, uint64_t total, json_t *detail);

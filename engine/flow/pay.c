@@ -21,6 +21,9 @@
 
 #define DAY 86400u
 #define ASK_TIMEOUT_MS 1800000 /* an answer of a large model on a slow machine */
+#define CATCH_UP_MS 250
+#define CATCH_UP_STEPS 60 /* 15 s */
+#define CATCH_UP_BLOCKS 32
 #define PAYERS_MAX 64          /* paid questions answered at once, one a payer */
 
 /* ---- small parts ---- */
@@ -426,6 +429,23 @@ static enum loam_status keep_paid(void *ctx, struct store_batch *b, json_t *rec,
     return s;
 }
 
+/* The payer's node may be some blocks ahead: what it has just put into escrow has to be seen here too. */
+static enum loam_status catch_up(struct flow *f, const json_t *o, struct err *err) {
+    uint64_t want = 0, have;
+    enum loam_status s;
+    if (jget_u64(&want, o, "head", NULL))
+        return LOAM_OK;
+    for (int i = 0; i < CATCH_UP_STEPS; i++) {
+        if ((s = fhead(f->node, &have, NULL, err)))
+            return s;
+        if (have >= want || want - have > CATCH_UP_BLOCKS)
+            return LOAM_OK; /* there, or so far away that waiting is no help: the checks say what is missing */
+        if ((s = flow_sleep(f, CATCH_UP_MS, err)))
+            return s;
+    }
+    return LOAM_OK;
+}
+
 enum loam_status flow_pay_serve(struct flow *f, json_t **out, const json_t *o, lm_token_fn token, void *ctx, const char *key, struct u256 fee, struct err *err) {
     struct asked a;
     struct flow_ask q;
@@ -443,6 +463,7 @@ enum loam_status flow_pay_serve(struct flow *f, json_t **out, const json_t *o, l
         goto out;
     TRY(busy_take(a.request.payer, err));
     taken = true;
+    TRY(catch_up(f, o, err));
     TRY(asked_check(f, &a, server, fee, err));
     memset(&q, 0, sizeof q);
     q.model = a.model_name;
@@ -595,7 +616,7 @@ enum loam_status flow_pay_ask(struct flow *f, json_t **out, const struct flow_as
     struct hash32 salt, nonce_salt, commitment;
     struct u256 fee, sum;
     struct addr20 ledger, theirs;
-    uint64_t payer, server, chain, now, model = 0;
+    uint64_t payer, server, chain, now, head, model = 0;
     char path[64], server_key[OPTION_TEXT_MAX] = "", x[U256_DEC_MAX + 2], y[U256_DEC_MAX + 2];
     uint8_t key[17];
     json_t *terms = NULL, *body = NULL, *sampler = NULL, *own = NULL, *m;
@@ -660,7 +681,7 @@ enum loam_status flow_pay_ask(struct flow *f, json_t **out, const struct flow_as
 
     TRY(entropy_fill(salt.b, sizeof salt.b, err));
     TRY(entropy_fill(nonce_salt.b, sizeof nonce_salt.b, err));
-    TRY(fhead(f->node, NULL, &now, err));
+    TRY(fhead(f->node, &head, &now, err));
     if (!(sampler = flow_sampler_json(&q->sampler, q->max_tokens, q->stop))) {
         s = err_set(err, LOAM_ENOMEM, "no memory");
         goto out;
@@ -687,7 +708,7 @@ enum loam_status flow_pay_ask(struct flow *f, json_t **out, const struct flow_as
         goto out;
     }
     TRY(record_put(f->node, TABLE_VOUCHER, key, sizeof key, own, err));
-    body = json_pack("{s:s s:O s:O s:s s:o* s:o* s:o* s:o* s:o* s:o* s:o*}", "model", q->model, "messages", q->messages, "sampler", sampler, "act", lm_act_name(q->act),
+    body = json_pack("{s:I s:s s:O s:O s:s s:o* s:o* s:o* s:o* s:o* s:o* s:o*}", "head", (json_int_t)head, "model", q->model, "messages", q->messages, "sampler", sampler, "act", lm_act_name(q->act),
                      "prompt_salt", json_hash(&salt), "nonce_salt", json_hash(&nonce_salt), "commitment", json_hash(&commitment), "request",
                      st_to_json(ST_Request, &r), "request_signature", json_sig(&rsig), "voucher", st_to_json(ST_Voucher, &v), "voucher_signature",
                      json_sig(&vsig));

@@ -8,7 +8,7 @@
  * So the server fixed c before it knew the nonce, and nobody can choose the seed afterwards; c and r are published with the call.
  *
  * HTTP: GET /loam/v1/terms?payer=N gives {chain_id, ledger, server, fee_wei, commitment, cumulative_wei, voucher?, signature?, models:[{name, model}]}.
- * POST /loam/v1/ask takes {model, messages, sampler, act, prompt_salt, nonce_salt, commitment, request, request_signature, voucher,
+ * POST /loam/v1/ask takes {head (the payer's newest block, waited for), model, messages, sampler, act, prompt_salt, nonce_salt, commitment, request, request_signature, voucher,
  * voucher_signature} and gives the answer's record. Refusals: 402 with the reason. The same request again gets the same answer.
  *
  * Table VOUCHER: 's' ‖ payer ‖ server (u64 be each): newest accepted voucher {voucher, signature}; 'v' ‖ payer ‖ server ‖ cumulative (32, be): each

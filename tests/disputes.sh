@@ -163,6 +163,35 @@ b=$(json "$dir/mute.json" '["batch"]')
 run ask-mute $A demand leaf "$b" --tree requests --as dev
 refused early2 "may still answer" $A demand silence "$b" --as dev
 later 301
-run silence $A demand silence "$b" --as dev
+n=0
+until $A demand silence "$b" --as dev --json >"$dir/silence.json" 2>"$dir/silence.err"; do # its head may be a block behind
+    n=$((n + 1))
+    [ $n -lt 100 ] || { cat "$dir/silence.err" >&2; fail "silence"; }
+    sleep 0.2
+done
 equal "$(json "$dir/silence.json" '["state"]')" slashed "a silent poster"
+step "a reverted transaction can be sent again under its key"
+# Validators is replaced by code that reverts while the stake is out, so that it passes the estimate and reverts in its block.
+validators=$(json "$dir/deploy.json" '["contracts"]["Validators"]["address"]')
+rpc eth_getCode "\"$validators\", \"latest\"" >"$dir/code.json"
+rpc evm_setAutomine false >/dev/null && rpc evm_setIntervalMining 0 >/dev/null || fail "mining"
+$A validator stake 1 --total --as dev --json >"$dir/stake.json" 2>"$dir/stake.err" &
+client=$!
+n=0
+until rpc txpool_status "" | grep -q '"pending":"0x1"'; do
+    n=$((n + 1))
+    [ $n -lt 200 ] || fail "the stake does not go out"
+    sleep 0.1
+done
+rpc anvil_setCode "\"$validators\", \"0x60006000fd\"" >/dev/null
+rpc evm_mine "" >/dev/null
+wait $client && fail "a reverted stake is called done"
+grep -q "reverted" "$dir/stake.json" "$dir/stake.err" || fail "the revert is not told"
+refused still "reverted" $A validator stake 1 --total --as dev # it would revert again: not sent
+rpc anvil_setCode "\"$validators\", \"$(json "$dir/code.json" '["result"]')\"" >/dev/null
+rpc evm_setAutomine true >/dev/null && rpc evm_setIntervalMining 1 >/dev/null || fail "mining"
+run stake $A validator stake 1 --total --as dev
+equal "$(json "$dir/stake.json" '["stake_wei"]')" 1000000000000000000 "the stake at the second try"
+run stake2 $A validator stake 1 --total --as dev
+equal "$(json "$dir/stake2.json" '["stake_wei"]')" 1000000000000000000 "staked twice"
 echo "PASS disputes"

@@ -41,6 +41,7 @@ fi
 # longest wait before the kill, in seconds: about as long as the command takes
 case " $* " in
 *" chain send "* | *" account register "* | *" datanet create "* | *" validator stake "*) most=0.15 ;;
+*" chain deploy "*) most=2 ;;
 *" contribute "*) most=3 ;;
 *" train "*) most=${KILL9_TRAIN:-8} ;;
 *" attribute "*) most=2 ;;

@@ -133,11 +133,34 @@ out:
     return s;
 }
 
-static enum loam_status execute(struct flow *f, const struct batch_doc *d, const char *peer, struct hash32 *root, struct err *err) {
+/* Says once, as soon as it can be known, that this machine will be too late for the window in which verdicts are committed. */
+static void pace(struct flow *f, uint64_t batch, uint64_t window, uint64_t began_us, size_t done, size_t total, bool *said) {
+    struct entry e;
+    uint64_t now, spent = (clock_mono_us() - began_us) / 1000000, left;
+    if (*said || !done || (done & (done - 1)) || entry_read(f->node, &e, batch, NULL) || fhead(f->node, NULL, &now, NULL))
+        return;
+    left = (uint64_t)((double)spent / (double)done * (double)(total - done)) + 1;
+    if (e.state == BATCH_DRAWN && now + left > e.commit_end) {
+        flow_note(f, "too slow for this batch: about %llu s of execution are left, verdicts are taken for %llu s more (windows are set by chain deploy --verdict-window)",
+                  (unsigned long long)left, (unsigned long long)(e.commit_end > now ? e.commit_end - now : 0));
+        *said = true;
+    } else if (e.state == BATCH_POSTED && left > window) {
+        flow_note(f, "this batch takes about %llu s more to execute, and verdicts are taken for %llu s after the draw, which anybody may make at any time", (unsigned long long)left,
+                  (unsigned long long)window);
+        *said = true;
+    }
+}
+
+static enum loam_status execute(struct flow *f, uint64_t batch, const struct batch_doc *d, const char *peer, struct hash32 *root, struct err *err) {
     struct poa_trace trace;
-    bool turn = false;
+    struct u256 w;
+    uint64_t window = UINT64_MAX, began = clock_mono_us();
+    size_t done = 0;
+    bool turn = false, said = false;
     enum loam_status s = LOAM_OK;
     poa_trace_init(&trace);
+    if (!ledger_parameter(f, &w, "commitWindow", NULL) && u256_fits_u64(w))
+        window = w.w[0];
     /* Model by model, so that each is opened once; the trace stands in order of calls all the same. */
     struct poa_trace *part = mem_zarray(d->calls, sizeof *part);
     if (!part)
@@ -162,6 +185,7 @@ static enum loam_status execute(struct flow *f, const struct batch_doc *d, const
             sched_leave(f->node->sched);
             turn = false;
             lm_ids_clear(&prompt);
+            pace(f, batch, window, began, ++done, d->calls, &said);
         }
         flow_tuned_close(&t);
     }
@@ -186,7 +210,7 @@ static json_t *finding_json(const struct finding *x, const struct hash32 *salt) 
                      "trace_root", json_hash(&x->trace_root), "salt", json_hash(salt));
 }
 
-static enum loam_status examine(struct flow *f, struct finding *x, struct batch_doc *d, const struct st_batch *b, const char *peer, struct err *err) {
+static enum loam_status examine(struct flow *f, uint64_t batch, struct finding *x, struct batch_doc *d, const struct st_batch *b, const char *peer, struct err *err) {
     struct err e = {0};
     enum loam_status s;
     memset(x, 0, sizeof *x);
@@ -195,7 +219,7 @@ static enum loam_status examine(struct flow *f, struct finding *x, struct batch_
     if (!s)
         s = check_signatures(f, d, &e);
     if (!s)
-        s = execute(f, d, peer, &x->trace_root, &e);
+        s = execute(f, batch, d, peer, &x->trace_root, &e);
     if (s == LOAM_EVERIFY) {
         x->verdict = VERDICT_INVALID;
         snprintf(x->reason, sizeof x->reason, "%s", e.text);
@@ -321,7 +345,7 @@ enum loam_status flow_validate(struct flow *f, json_t **out, uint64_t batch, con
     if (!step) {
         tell(f, batch, e.poster, "executing", d.calls);
         if (!x.verdict)
-            TRY(examine(f, &x, &d, &b, peer, err));
+            TRY(examine(f, batch, &x, &d, &b, peer, err));
         TRY(entropy_fill(salt.b, sizeof salt.b, err));
         if (!(step = finding_json(&x, &salt))) {
             s = err_set(err, LOAM_ENOMEM, "no memory");
@@ -362,6 +386,13 @@ enum loam_status flow_validate(struct flow *f, json_t **out, uint64_t batch, con
             struct st_attestation a = {.validator = account, .batch = batch, .verdict = (uint8_t)x.verdict, .trace_root = x.trace_root, .salt = salt};
             TRY(node_chain_contract(f->node, "Ledger", &ledger, err));
             commitment = commit_verdict(node_chain_id(f->node), &ledger, &a);
+            TRY(fhead(f->node, NULL, &now, err));
+            if (hash_is_zero(&seat.commitment) && now > e.commit_end) {
+                s = err_set(err, LOAM_ESTATE, "batch %llu: the verdict is %s, but verdicts were taken until %llu s ago; fetching and executing took %llu s here. Windows are set by "
+                                              "chain deploy --verdict-window", (unsigned long long)batch, x.verdict == VERDICT_VALID ? "valid" : "invalid",
+                            (unsigned long long)(now - e.commit_end), (unsigned long long)((clock_mono_us() - began) / 1000000));
+                goto out;
+            }
             struct fcall commit = {.step = "commit", .from = key, .contract = "Ledger", .sig = "commitVerdict(uint64,uint64,bytes32)",
                                    .what = "commitment of a verdict"};
             TRY(fsend(f, &res, &commit, ABI(abi_u64(batch), abi_u64(account), abi_b32(&commitment)), err));
@@ -376,12 +407,17 @@ enum loam_status flow_validate(struct flow *f, json_t **out, uint64_t batch, con
                 flow_progress(f, e.committed, e.drawn, "waiting for the other validators' commitments");
                 TRY(flow_sleep(f, 500, err));
             }
+            if (e.state != BATCH_DRAWN) { /* slashed by a proof meanwhile: nothing is left to say */
+                flow_note(f, "batch %llu is %s", (unsigned long long)batch, batch_state_name(e.state));
+                goto seen;
+            }
             TRY(st_sign(f->node, &sig, NULL, key, "Ledger", ST_Attestation, &a, err));
             struct fcall reveal = {.step = "reveal", .from = key, .contract = "Ledger", .sig = "reveal(%T,bytes,string)", .ids = {ST_Attestation},
                                    .id_count = 1, .what = "reveal of a verdict"};
             TRY(fsend(f, &res, &reveal, ABI(st_abi(ai, ST_Attestation, &a), abi_bytes(sig.b, 65), abi_str(x.reason)), err));
             tell(f, batch, e.poster, "revealed", d.calls);
         }
+    seen:
         TRY(entry_read(f->node, &e, batch, err));
     }
     rec = json_pack("{s:I s:I s:I s:b s:s s:s s:s s:o* s:b s:I s:f}", "time_ms", (json_int_t)clock_unix_ms(), "batch", (json_int_t)batch, "poster", (json_int_t)e.poster, "drawn",

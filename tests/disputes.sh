@@ -47,7 +47,7 @@ refused() {
     if "$@" --json >"$dir/$name.json" 2>"$dir/$name.err"; then fail "$name was not refused"; fi
     cat "$dir/$name.json" "$dir/$name.err" | grep -q "$pattern" || { cat "$dir/$name.json" "$dir/$name.err" >&2; fail "$name: not refused with \"$pattern\""; }
 }
-rpc() { curl -s -m 20 -H 'content-type: application/json' -d "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"$1\",\"params\":[$2]}" http://127.0.0.1:$port; }
+rpc() { curl -s -m 20 -H 'content-type: application/json' -d "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"$1\",\"params\":[${2:-}]}" http://127.0.0.1:$port; }
 # The windows are far longer than the commands take on any machine; the chain's clock is put forward instead of waiting for them.
 later() {
     rpc evm_increaseTime "$1" >/dev/null && rpc evm_mine >/dev/null || fail "the chain's clock"

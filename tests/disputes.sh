@@ -146,6 +146,7 @@ run answer $A demand answer "$b" --as server
 equal "$(json "$dir/answer.json" '["open"]')" False "the demand that was answered"
 refused range "counted from 0" $A demand leaf "$b" --tree payouts --index 99 --as dev
 run ask-line $A demand leaf "$b" --tree payouts --index 1 --as dev
+last=$((n + 1)) # an answer that is in no batch yet
 # settle shows the leaf by itself, and then waits for the window
 $A settle "$b" --as server --json >"$dir/weiset.json" 2>"$dir/weiset.err" &
 settle=$!
@@ -158,7 +159,7 @@ done
 later 601
 wait $settle || { cat "$dir/weiset.err" >&2; fail "settle after a demand"; }
 equal "$(json "$dir/weiset.json" '["state"]')" settled "a batch whose leaves were shown"
-run mute $A record $((n + 1)) --as server --fee 1
+run mute $A record $last --as server --fee 1
 b=$(json "$dir/mute.json" '["batch"]')
 run ask-mute $A demand leaf "$b" --tree requests --as dev
 refused early2 "may still answer" $A demand silence "$b" --as dev

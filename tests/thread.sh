@@ -190,14 +190,16 @@ echo "   voided: $(json "$dir/val2.json" '["reason"]')"
 # Voided once, the same calls may be posted again, rightly.
 # EigenDA is down: the poster's own node serves this one.
 [ -z "$da" ] || curl -s --noproxy '*' -d '{"id": 1, "method": "sim_da", "params": [503]}' "${da%/da}/l2" >/dev/null
+# A standing validator sees it posted, and finds the bytes by the locator.
+run watch $V validator run --as val --no-wait
 run rec3 $A record "$(id 4)" "$(id 5)" --as server
 [ -z "$da" ] || grep -q "not published through EigenDA (EigenDA proxy: fail over" "$dir/rec3.err" || fail "503 is not told: $(cat "$dir/rec3.err")"
 [ -z "$da" ] || curl -s --noproxy '*' -d '{"id": 1, "method": "sim_da", "params": [0]}' "${da%/da}/l2" >/dev/null
 b3=$(json "$dir/rec3.json" '["batch"]')
-run val3 $V validate "$b3" --as val # finds the bytes by the locator
-equal "$(json "$dir/val3.json" '["verdict"]')" valid "verdict on the batch posted again ($(json "$dir/val3.json" '["reason"]'))"
 run set3 $A settle "$b3" --as server
 equal "$(json "$dir/set3.json" '["state"]')" settled "batch posted again"
+equal "$(json "$dir/set3.json" '["verdicts"][0]["verdict"]')" valid "the standing validator's verdict"
+run unwatch $V job cancel "$(json "$dir/watch.json" '["job"]')"
 # Payouts that do not add up: shown to the contract, bond slashed.
 run rec4 $A record "$(id 6)" --as server --fault bad-sum
 b4=$(json "$dir/rec4.json" '["batch"]')

@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/entropy.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "flow/ask.h"
 #include "flow/batchdoc.h"
@@ -16,6 +17,10 @@
 #include "node/sched.h"
 #include "node/topic.h"
 #include "record/tree.h"
+
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
 
 #include "base/banned.h"
 
@@ -444,13 +449,64 @@ out:
 /* ---- watching ---- */
 
 #define WATCH_MS 1000
-#define WATCH_TRIES 3 /* of a batch whose bytes cannot be had or that fails otherwise */
+#define WATCH_TRIES 3   /* of a batch whose bytes cannot be had or that fails otherwise */
+#define WATCH_AT_ONCE 4 /* batches looked at together: one may wait for its windows while the next is executed */
+
+enum { WATCH_FREE, WATCH_RUNS, WATCH_ENDED };
+struct watched {
+    atomic_int state; /* ENDED: the job has let go of this */
+    struct node *n;
+    const char *key, *peer; /* of the watch, which outlives its jobs */
+    char name[FLOW_NAME_MAX];
+    uint64_t batch, job;
+    unsigned tries;
+    enum loam_status s;
+    struct err why;
+};
+
+static void watched_note(void *ui, const char *text) {
+    (void)ui;
+    log_info("validator", "%s", text);
+}
+
+static enum loam_status watched_run(struct job *j, void *arg, struct err *err) {
+    struct watched *w = arg;
+    struct flow f = {.node = w->n, .job = j, .name = w->name, .note = watched_note};
+    json_t *out = NULL;
+    enum loam_status s = flow_validate(&f, &out, w->batch, w->key, w->peer, err);
+    if (!s)
+        job_result(j, out);
+    else
+        json_decref(out);
+    return s;
+}
+
+static void watched_end(struct job *j, void *arg, enum loam_status s, const struct err *err) {
+    struct watched *w = arg;
+    (void)j;
+    w->s = s;
+    w->why = s && err ? *err : (struct err){0};
+    atomic_store(&w->state, WATCH_ENDED);
+}
+
+static enum loam_status watched_start(struct flow *f, struct watched *w, struct err *err) {
+    char title[64];
+    snprintf(title, sizeof title, "validate %llu", (unsigned long long)w->batch);
+    snprintf(w->name, sizeof w->name, "%s-%llu", f->name, (unsigned long long)w->batch);
+    struct job_def def = {.title = title, .listed = true, .run = watched_run, .end = watched_end, .arg = w};
+    atomic_store(&w->state, WATCH_RUNS);
+    enum loam_status s = job_start(f->node, &w->job, &def, err);
+    if (s)
+        atomic_store(&w->state, WATCH_FREE);
+    return s;
+}
 
 enum loam_status flow_validate_watch(struct flow *f, const char *key, const char *peer, struct err *err) {
-    uint64_t next = 1, count, account;
-    unsigned tries = 0;
+    struct watched slot[WATCH_AT_ONCE];
+    uint64_t next = 1, seen, count, account; /* next: the lowest batch that is not finished; seen: the highest looked at */
     json_t *step = NULL;
     enum loam_status s;
+    memset(slot, 0, sizeof slot);
     TRY(account_of_key(f->node, &account, key, err));
     TRY(flow_unlock(f, key, err));
     if (!flow_step_get(f, "next", &step, NULL)) {
@@ -458,51 +514,71 @@ enum loam_status flow_validate_watch(struct flow *f, const char *key, const char
         json_decref(step);
         step = NULL;
     }
+    seen = next - 1;
     for (;;) {
-        struct entry e;
         struct err why = {0};
-        json_t *out = NULL;
-        char name[FLOW_NAME_MAX];
+        uint64_t low;
         TRY(flow_check(f, err));
-        s = batch_count(f->node, &count, &why);
-        if (!s && next <= count)
-            s = entry_read(f->node, &e, next, &why);
-        if (s == LOAM_ECANCEL)
-            goto out;
-        if (s || next > count) { /* an RPC that is away comes back */
-            TRY(flow_sleep(f, WATCH_MS, err));
-            continue;
-        }
-        if ((e.state == BATCH_POSTED || e.state == BATCH_DRAWN) && e.poster != account) {
-            struct flow one = *f;
-            snprintf(name, sizeof name, "%s-%llu", f->name, (unsigned long long)next);
-            one.name = name;
-            s = flow_validate(&one, &out, next, key, peer, &why);
-            json_decref(out);
-            if (s == LOAM_ECANCEL) {
-                if (err)
-                    *err = why;
-                goto out;
-            }
-            if (s && ++tries < WATCH_TRIES) {
-                flow_note(f, "batch %llu: %s; once more", (unsigned long long)next, why.text);
-                TRY(flow_sleep(f, WATCH_MS, err));
+        for (int i = 0; i < WATCH_AT_ONCE; i++) {
+            struct watched *w = &slot[i];
+            if (atomic_load(&w->state) != WATCH_ENDED)
+                continue;
+            if (w->s && w->s != LOAM_ECANCEL && ++w->tries < WATCH_TRIES) {
+                flow_note(f, "batch %llu: %s; once more", (unsigned long long)w->batch, w->why.text);
+                if (watched_start(f, w, &why))
+                    atomic_store(&w->state, WATCH_ENDED); /* tried again at the next turn */
                 continue;
             }
-            if (s)
-                flow_note(f, "batch %llu gets no verdict: %s", (unsigned long long)next, why.text);
+            if (w->s)
+                flow_note(f, "batch %llu gets no verdict: %s", (unsigned long long)w->batch, w->why.text);
+            else
+                flow_note(f, "batch %llu is done", (unsigned long long)w->batch);
+            atomic_store(&w->state, WATCH_FREE);
         }
-        tries = 0;
-        next++;
-        if (!(step = json_pack("{s:I}", "batch", (json_int_t)next))) {
-            s = err_set(err, LOAM_ENOMEM, "no memory");
-            goto out;
+        if (batch_count(f->node, &count, &why)) /* an RPC that is away comes back */
+            count = seen;
+        for (int i = 0; i < WATCH_AT_ONCE && seen < count; i++) {
+            struct watched *w = &slot[i];
+            struct entry e;
+            if (atomic_load(&w->state) != WATCH_FREE)
+                continue;
+            while (seen < count && !(s = entry_read(f->node, &e, seen + 1, &why)) &&
+                   ((e.state != BATCH_POSTED && e.state != BATCH_DRAWN) || e.poster == account))
+                seen++;
+            if (s || seen == count)
+                break;
+            w->n = f->node;
+            w->key = key;
+            w->peer = peer;
+            w->batch = seen + 1;
+            w->tries = 0;
+            if (watched_start(f, w, &why))
+                break;
+            seen++;
         }
-        TRY(flow_step_put(f, "next", step, err));
-        json_decref(step);
-        step = NULL;
+        low = seen + 1;
+        for (int i = 0; i < WATCH_AT_ONCE; i++)
+            if (atomic_load(&slot[i].state) != WATCH_FREE && slot[i].batch < low)
+                low = slot[i].batch;
+        if (low != next) {
+            next = low;
+            if (!(step = json_pack("{s:I}", "batch", (json_int_t)next))) {
+                s = err_set(err, LOAM_ENOMEM, "no memory");
+                goto out;
+            }
+            TRY(flow_step_put(f, "next", step, err));
+            json_decref(step);
+            step = NULL;
+        }
+        TRY(flow_sleep(f, WATCH_MS, err));
     }
 out:
+    for (int i = 0; i < WATCH_AT_ONCE; i++) /* they borrow from here */
+        if (atomic_load(&slot[i].state) == WATCH_RUNS && job_cancel(f->node, slot[i].job, NULL) != LOAM_OK)
+            continue;
+    for (int i = 0; i < WATCH_AT_ONCE; i++)
+        while (atomic_load(&slot[i].state) == WATCH_RUNS)
+            uv_sleep(20);
     json_decref(step);
     return s;
 }

@@ -15,8 +15,8 @@
  * made all the same and nothing is committed. */
 enum loam_status flow_validate(struct flow *f, json_t **out, uint64_t batch, const char *key, const char *peer, struct err *err) LOAM_MUST_USE;
 
-/* Every batch that is posted from now on (and those still open), one after the other, until it is cancelled; a batch that fails is tried
- * again and then left out with a note. Goes on after a restart where it was. */
+/* Every batch that is posted from now on (and those still open), each from the moment it is seen, a few at a time in jobs of their own, until it is
+ * cancelled; a batch that fails is tried again and then left out with a note. Goes on after a restart where it was. */
 enum loam_status flow_validate_watch(struct flow *f, const char *key, const char *peer, struct err *err) LOAM_MUST_USE;
 
 #endif

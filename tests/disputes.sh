@@ -195,4 +195,10 @@ run stake $A validator stake 1 --total --as dev
 equal "$(json "$dir/stake.json" '["stake_wei"]')" 1000000000000000000 "the stake at the second try"
 run stake2 $A validator stake 1 --total --as dev
 equal "$(json "$dir/stake2.json" '["stake_wei"]')" 1000000000000000000 "staked twice"
+step "two attestations of one validator"
+"$builddir/tests/seed_calls" attest "$(cat "$dir/dev.key")" 31337 "$(json "$dir/deploy.json" '["contracts"]["Ledger"]["address"]')" 1 1 >"$dir/two.json" || fail "seed_calls attest"
+sed 's/"verdict": 2/"verdict": 1/' "$dir/two.json" >"$dir/forged.json"
+refused forged "LOAM_EINVAL\|LOAM_ESIG" $A validator accuse "$dir/forged.json" --as dev
+run accuse $A validator accuse "$dir/two.json" --as dev
+equal "$(json "$dir/accuse.json" '["stake_wei"]')" 500000000000000000 "the stake after two attestations"
 echo "PASS disputes"

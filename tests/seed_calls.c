@@ -2,13 +2,16 @@
  * disputes, which need exact shares and no model.
  *
  *   seed_calls DATA COUNT TRAINER ALICE BOB CAROL
+ *   seed_calls attest SECRET CHAIN LEDGER VALIDATOR BATCH       two attestations of one validator for one batch, as `validator accuse` takes them
  *
  * The model "golden" (number 1) has eight rows, one of ALICE, one of BOB, six of CAROL; every answer's scores are 250, 500, 250 and five
  * times 0, so that ALICE has a quarter of the influence, BOB half, CAROL a quarter, and the noise floor is 0. */
 #include "base/bytes.h"
 #include "base/mem.h"
 #include "flow/batchdoc.h"
+#include "flow/chainio.h"
 #include "flow/flow.h"
+#include "record/sign.h"
 #include "store/blob.h"
 #include "store/store.h"
 
@@ -40,6 +43,27 @@ static void put(struct store *st, enum store_table t, const void *key, size_t kl
     json_decref(o);
 }
 
+static int attest(char **argv) {
+    struct err e;
+    uint8_t secret[32];
+    struct addr20 ledger;
+    json_t *list = json_array();
+    need(hex_decode(secret, 32, argv[2], &e), &e);
+    need(addr_parse(&ledger, argv[4], &e), &e);
+    struct hash32 domain = st_domain(strtoull(argv[3], NULL, 10), &ledger);
+    for (int verdict = VERDICT_VALID; verdict <= VERDICT_INVALID; verdict++) {
+        struct st_attestation a = {.validator = strtoull(argv[5], NULL, 10), .batch = strtoull(argv[6], NULL, 10), .verdict = (uint8_t)verdict};
+        struct hash32 h = st_hash(ST_Attestation, &a), d = st_digest(&domain, &h);
+        struct sig65 sig;
+        need(sig_make(&sig, &d, secret, &e), &e);
+        json_array_append_new(list, json_pack("{s:o s:o}", "attestation", st_to_json(ST_Attestation, &a), "signature", json_sig(&sig)));
+    }
+    json_t *o = json_pack("{s:o}", "attestations", list);
+    json_dumpf(o, stdout, JSON_INDENT(1));
+    json_decref(o);
+    return 0;
+}
+
 int main(int argc, char **argv) {
     static const int scores[ROWS] = {250, 500, 250, 0, 0, 0, 0, 0};
     struct store *st;
@@ -49,6 +73,8 @@ int main(int argc, char **argv) {
     struct manifest m = {0};
     struct buf b = BUF_INIT(1u << 20);
     char path[4096], hex[HASH_HEX_MAX], salt[HASH_HEX_MAX];
+    if (argc == 7 && !strcmp(argv[1], "attest"))
+        return attest(argv);
     if (argc != 7) {
         fprintf(stderr, "usage: seed_calls DATA COUNT TRAINER ALICE BOB CAROL\n");
         return 2;

@@ -1,6 +1,7 @@
 /* validator stake | unbond | withdraw | collect | status */
 #include "cmd/flows.h"
 #include "flow/chainio.h"
+#include "flow/dispute.h"
 #include "flow/stake.h"
 #include "flow/validate.h"
 #include "node/keys.h"
@@ -73,6 +74,30 @@ const struct cmd entry_validator_run = {.noun = "validator",
                                                 "the batch names; they are believed by their hash alone.",
                                         .example = "validator run --as val --no-wait",
                                         .run = run_run};
+
+static const struct cmd_arg accuse_args[] = {{"file", CMD_PATH, CMD_REQUIRED, NULL, "JSON with two attestations and their signatures", NULL},
+                                             {"as", CMD_KEY, CMD_NAMED, NULL, "key that pays the gas", NULL},
+                                             {NULL}};
+static enum loam_status accuse_run(struct cmd_call *c, struct err *err) {
+    struct flow f = flow_of(c);
+    char key[KEY_NAME_MAX];
+    json_t *out = NULL;
+    enum loam_status s;
+    if ((s = key_arg(c, "as", key, err)))
+        return s;
+    s = flow_accuse(&f, &out, cmd_str(c, "file"), key, err);
+    return flow_result(c, s, out);
+}
+const struct cmd entry_validator_accuse = {
+    .noun = "validator",
+    .verb = "accuse",
+    .args = accuse_args,
+    .flags = CMD_LONG | CMD_DURABLE | CMD_SPENDS,
+    .help = "show the contract that a validator attested one batch twice",
+    .text = "The file holds {\"attestations\": [{\"attestation\": {…}, \"signature\": \"0x…\"}, {…}]}: two different ones of one validator for one batch, both signed "
+            "by it. It costs the validator part of its stake, whatever became of the batch.",
+    .example = "validator accuse two.json --as dev",
+    .run = accuse_run};
 
 static const struct cmd_arg as_args[] = {{"as", CMD_KEY, CMD_NAMED, NULL, "the validator's key", NULL}, {NULL}};
 static enum loam_status withdraw_run(struct cmd_call *c, struct err *err) {

@@ -1,7 +1,9 @@
 #include "flow/dispute.h"
 
+#include "base/file.h"
 #include "flow/eigenda.h"
 #include "flow/fetch.h"
+#include "flow/stake.h"
 #include "record/claims.h"
 #include "record/tree.h"
 
@@ -366,6 +368,66 @@ out:
     return s;
 }
 
+/* ---- two attestations ---- */
+
+#define ACCUSE_MAX 65536u /* bytes of a file with two attestations */
+
+enum loam_status flow_accuse(struct flow *f, json_t **out, const char *path, const char *key, struct err *err) {
+    struct st_attestation a[2];
+    struct sig65 sig[2];
+    struct hash32 h[2];
+    struct abi_value items[2][ST_FIELDS_MAX];
+    struct account_info who;
+    struct outbox_result res = {0};
+    struct buf b = BUF_INIT(ACCUSE_MAX);
+    json_t *o = NULL, *list;
+    json_error_t je;
+    char work[96], hex[HASH_HEX_MAX];
+    enum loam_status s;
+    *out = NULL;
+    TRY(file_read(&b, path, err));
+    if (!(o = json_loadb((const char *)b.data, b.len, JSON_REJECT_DUPLICATES, &je))) {
+        s = err_set(err, LOAM_EPARSE, "%s:%d: %s", path, je.line, je.text);
+        goto out;
+    }
+    TRY(jget_array(&list, o, "attestations", err));
+    if (json_array_size(list) != 2) {
+        s = err_set(err, LOAM_EINVAL, "%s: two attestations are needed, not %zu", path, json_array_size(list));
+        goto out;
+    }
+    for (size_t i = 0; i < 2; i++) {
+        json_t *one = json_array_get(list, i);
+        TRY(st_from_json(&a[i], ST_Attestation, json_object_get(one, "attestation"), err));
+        TRY(jget_sig(&sig[i], one, "signature", err));
+        h[i] = st_hash(ST_Attestation, &a[i]);
+    }
+    if (a[0].validator != a[1].validator || a[0].batch != a[1].batch || hash_eq(&h[0], &h[1])) {
+        s = err_set(err, LOAM_EINVAL, "%s: these are not two different attestations of one validator for one batch", path);
+        goto out;
+    }
+    TRY(account_read(f->node, &who, a[0].validator, err));
+    for (size_t i = 0; i < 2; i++)
+        TRY(st_check(f->node, &who.signing, "Ledger", ST_Attestation, &a[i], &sig[i], err));
+    TRY(flow_unlock(f, key, err));
+    TRY(flow_confirm(f, err, "Show that validator %llu attested batch %llu twice, with key %s (gas only)?", (unsigned long long)a[0].validator,
+                     (unsigned long long)a[0].batch, key));
+    snprintf(work, sizeof work, "accuse/%llu/%llu/%.20s", (unsigned long long)a[0].validator, (unsigned long long)a[0].batch, hash_hex(hex, &h[0]));
+    TRY(flow_own(f, work, err));
+    struct fcall c = {.step = "accuse", .from = key, .contract = "Ledger", .sig = "proveEquivocation(%T,bytes,%T,bytes)", .ids = {ST_Attestation, ST_Attestation},
+                      .id_count = 2, .what = "proof of two attestations"};
+    s = fsend(f, &res, &c,
+              ABI(st_abi(items[0], ST_Attestation, &a[0]), abi_bytes(sig[0].b, 65), st_abi(items[1], ST_Attestation, &a[1]), abi_bytes(sig[1].b, 65)), err);
+    if (s == LOAM_EREVERT)
+        flow_disown(f, work);
+    if (!s && !(s = flow_stake_status(f, out, a[0].validator, err)))
+        s = jset(*out, "tx", json_hash(&res.tx), err);
+out:
+    outbox_result_clear(&res);
+    json_decref(o);
+    buf_clear(&b);
+    return s;
+}
+
 /* ---- demands ---- */
 
 enum loam_status demand_read(struct node *n, struct demand *out, uint64_t batch, struct err *err) {
@@ -480,12 +542,26 @@ enum loam_status flow_demand_answer(struct flow *f, json_t **out, uint64_t batch
     size_t n = leaf_bytes(leaf, &doc, (enum batch_tree)d.tree, d.index);
     TRY(prove_in(&p, &doc, (enum batch_tree)d.tree, d.index, err));
     TRY(flow_unlock(f, key, err));
-    snprintf(work, sizeof work, "answer/%llu/%llu", (unsigned long long)batch, (unsigned long long)d.until); /* each demand has its own end */
+    /* Demands have no number. What tells them apart is what is asked for until when; the same leaf asked for again in the same second is told by
+     * the demand's still being there after the answer. */
+    snprintf(work, sizeof work, "answer/%llu/%llu/%u/%llu", (unsigned long long)batch, (unsigned long long)d.until, d.tree, (unsigned long long)d.index);
     struct flow own = *f;
     TRY(flow_own(&own, work, err));
-    struct fcall c = {.step = "answer", .from = key, .contract = "Ledger", .sig = "showLeaf(uint64,%T,bytes,bytes32[])", .ids = {ST_Batch}, .id_count = 1,
+    char step[64];
+    snprintf(step, sizeof step, "answer-%llu-%u-%llu", (unsigned long long)d.until, d.tree, (unsigned long long)d.index);
+    struct fcall c = {.step = step, .from = key, .contract = "Ledger", .sig = "showLeaf(uint64,%T,bytes,bytes32[])", .ids = {ST_Batch}, .id_count = 1,
                       .what = "showing of a demanded leaf"};
-    s = demand_send(&own, out, work, batch, &c, ABI(abi_u64(batch), st_abi(bi, ST_Batch, &b), abi_bytes(leaf, n), p.list), err);
+    TRY(demand_send(&own, out, work, batch, &c, ABI(abi_u64(batch), st_abi(bi, ST_Batch, &b), abi_bytes(leaf, n), p.list), err));
+    struct demand now;
+    TRY(demand_read(f->node, &now, batch, err));
+    if (now.until == d.until && now.tree == d.tree && now.index == d.index) {
+        uint64_t head;
+        TRY(fhead(f->node, &head, NULL, err));
+        json_decref(*out);
+        *out = NULL;
+        snprintf(step, sizeof step, "answer-again-%llu", (unsigned long long)head);
+        s = demand_send(&own, out, work, batch, &c, ABI(abi_u64(batch), st_abi(bi, ST_Batch, &b), abi_bytes(leaf, n), p.list), err);
+    }
 out:
     batch_doc_clear(&doc);
     json_decref(bjson);

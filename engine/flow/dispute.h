@@ -21,6 +21,11 @@ enum loam_status dispute_prove(struct flow *f, enum batch_lie lie, uint64_t at, 
  * state, tx, reward_wei}. look: only says what is false. LOAM_ESTATE where nothing provable is false, or the batch has ended otherwise. */
 enum loam_status flow_dispute(struct flow *f, json_t **out, uint64_t batch, const char *key, const char *peer, bool look, struct err *err) LOAM_MUST_USE;
 
+/* Two different attestations of one validator for one batch cost it stake, whatever became of the batch. path: {"attestations":[{"attestation":{…},
+ * "signature"}, {…}]}, as a validator gave them to people. *out: as flow_stake_status, with tx. LOAM_EINVAL where they are no such two,
+ * LOAM_ESIG where the validator did not sign both. */
+enum loam_status flow_accuse(struct flow *f, json_t **out, const char *path, const char *key, struct err *err) LOAM_MUST_USE;
+
 /* Trees whose leaves can be demanded, in the contract's numbers. */
 enum batch_tree { TREE_REQUESTS, TREE_INFERENCES, TREE_ATTRIBUTIONS, TREE_PAYOUTS, BATCH_TREES };
 const char *batch_tree_name(enum batch_tree t); /* "requests" */

@@ -21,7 +21,7 @@
 #include "flow/ctx.h"
 
 #define PAY_REPLY_MAX (16u << 20) /* bytes of a server's reply */
-#define PAY_VOUCHER_DAYS 14       /* life of a signed voucher; the server takes none that ends within PAY_VOUCHER_LEFT */
+#define PAY_VOUCHER_DAYS 30       /* life of a signed voucher; the server takes none that ends within PAY_VOUCHER_LEFT */
 #define PAY_VOUCHER_LEFT (2 * 86400)
 
 struct pay {
@@ -30,7 +30,7 @@ struct pay {
     const char *peer;   /* the server's API, or NULL */
     struct u256 most;   /* wei for this call */
 };
-/* Asks, pays, keeps the answer's record here too (new reference). q->privacy, sampler.seed and prompt_salt are set by this.
+/* Asks and pays; *out is the answer's record as its server keeps it (new reference). q->privacy, sampler.seed and prompt_salt are set by this.
  * LOAM_ERANGE: the server's fee is above `most`; LOAM_EVERIFY: the server lies about a voucher, its own terms or the seed; LOAM_EPERM: the server refuses
  * (its words); LOAM_EFUNDS. */
 enum loam_status flow_pay_ask(struct flow *f, json_t **out, const struct flow_ask *q, const struct pay *p, struct err *err) LOAM_MUST_USE;

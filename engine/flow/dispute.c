@@ -491,7 +491,6 @@ enum loam_status flow_demand_leaf(struct flow *f, json_t **out, uint64_t batch, 
     TRY(entry_read(f->node, &e, batch, err));
     TRY(posted_read(f, &b, &bjson, NULL, &e, err));
     snprintf(work, sizeof work, "demand/%llu/%u/%llu/%s", (unsigned long long)batch, (unsigned)tree, (unsigned long long)index, key);
-    TRY(flow_own(f, work, err));
     uint64_t count = tree == TREE_PAYOUTS ? b.payout_count : b.call_count;
     if (index >= count) {
         s = err_set(err, LOAM_ERANGE, "the %s of batch %llu are %llu, counted from 0", batch_tree_name(tree), (unsigned long long)batch, (unsigned long long)count);
@@ -500,6 +499,10 @@ enum loam_status flow_demand_leaf(struct flow *f, json_t **out, uint64_t batch, 
     TRY(demand_read(f->node, &d, batch, err));
     if (d.until && (d.tree != (unsigned)tree || d.index != index)) {
         s = err_set(err, LOAM_EBUSY, "another leaf of batch %llu is demanded until second %llu; one at a time", (unsigned long long)batch, (unsigned long long)d.until);
+        goto out;
+    }
+    if (d.until) { /* demanded already, by an earlier life of this command or by somebody else */
+        s = told(f, out, batch, NULL, err);
         goto out;
     }
     TRY(ledger_parameter(f, &deposit, "demandDeposit", err));

@@ -94,7 +94,7 @@ const struct cmd entry_validator_accuse = {
     .args = accuse_args,
     .flags = CMD_LONG | CMD_DURABLE | CMD_SPENDS,
     .help = "show the contract that a validator attested one batch twice",
-    .text = "The file holds {\"attestations\": [{\"attestation\": {…}, \"signature\": \"0x…\"}, {…}]}: two different ones of one validator for one batch, both signed "
+    .text = "The file holds {\"attestations\": [{\"attestation\": {...}, \"signature\": \"0x...\"}, {...}]}: two different ones of one validator for one batch, both signed "
             "by it. It costs the validator part of its stake, whatever became of the batch.",
     .example = "validator accuse two.json --as dev",
     .run = accuse_run};

@@ -311,9 +311,10 @@ bool overlay_key(struct tui *t, const struct key *k) {
             overlay_close(t);
         } else if (keymap_find(&t->keys, k, -2) == ACT_PROMPT) {
             prompt_open(t, "");
-        } else if (keymap_find(&t->keys, k, -2) >= ACT_PANE1 && keymap_find(&t->keys, k, -2) <= ACT_OVERVIEW) {
+        } else if (keymap_find(&t->keys, k, -2) == ACT_FORMS ||
+                   (keymap_find(&t->keys, k, -2) >= ACT_PANE1 && keymap_find(&t->keys, k, -2) <= ACT_OVERVIEW)) {
             overlay_close(t);
-            return false; /* on to the pane */
+            return false; /* on to the pane, or the next form */
         }
         break;
     case OV_MENU: {

@@ -24,7 +24,7 @@
 #define RETRY_MS 2000
 #define WAIT_MS 5000      /* of one wait for a block; then the job's cancel flag is looked at again */
 #define EVIDENCE_MAX 1000 /* lies kept; the oldest go */
-#define RELEASE_EVERY 1024 /* headers (a power of two), after which the store's mapped pages are let go */
+#define RELEASE_EVERY 256 /* headers (a power of two), after which the store's mapped pages are let go */
 #define EVIDENCE_PAUSE_US 10000000
 
 /* chains/ID.json holds what net/chain.h's chain_config_from_json reads, "l1" as net/anchor.h has it, and of

@@ -350,6 +350,9 @@ struct side {
     struct gpu *gpu;
     struct lm_view *v;
     struct lm_pass *p;
+    uint8_t train[CHECK_TOKENS]; /* the pass looks at the example as long as it is asked for logits */
+    struct lm_example ex;
+    const struct lm_example *list[1];
     float *logits; /* [CHECK_ROWS × V] */
 };
 
@@ -362,16 +365,16 @@ static enum loam_status side_open(struct side *d, struct lm_model *m, const stru
         s = lm_engine_new(&d->e, m, &(struct lm_engine_opt){.act = LM_ACT_F32, .threads = threads}, err);
         return s ? s : lm_session_new(&d->s, d->e, a, ids->n, err);
     }
-    uint8_t train[CHECK_TOKENS] = {0};
-    const struct lm_example ex = {.tokens = ids->ids, .train = train, .n = ids->n, .targets = 1}, *list[1] = {&ex};
     double nll;
-    train[ids->n - 1] = 1;
+    d->train[ids->n - 1] = 1;
+    d->ex = (struct lm_example){.tokens = ids->ids, .train = d->train, .n = ids->n, .targets = 1};
+    d->list[0] = &d->ex;
     s = lm_view_new(&d->v, m, ids->n, err);
     if (!s)
         s = gpu_open(&d->gpu, &(struct gpu_config){.threads = threads}, err);
     if (!s)
         s = lm_pass_new(&d->p, d->gpu, d->v, a, ids->n, 1, false, LM_KEEP_ALL, err);
-    return s ? s : lm_pass_forward(d->p, list, 1, false, NULL, &nll, err);
+    return s ? s : lm_pass_forward(d->p, d->list, 1, false, NULL, &nll, err);
 }
 
 static enum loam_status side_logits(struct side *d, const struct lm_ids *ids, uint32_t at, uint32_t n, uint32_t V, const atomic_int *cancel, struct err *err) {

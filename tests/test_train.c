@@ -281,9 +281,9 @@ static enum loam_status life(const char *dir, const struct lm_hyper *h, const ch
     if (!g)
         g = open_gpu(NULL, threads);
     assert_non_null(g);
-    OK(lm_trainer_new(&t, g, model, &data, h, seed, dir, 0, &e));
+    OK(lm_trainer_new(&t, g, model, &data, NULL, h, seed, dir, 0, &e));
     *st = (struct stop){.at = stop_at};
-    const struct lm_train_hooks hooks = {st, metrics, NULL, ask, save_s};
+    const struct lm_train_hooks hooks = {.ctx = st, .metrics = metrics, .ask = ask, .save_s = save_s};
     enum loam_status s = lm_trainer_run(t, &hooks, r, &e);
     lm_trainer_free(t);
     gpu_close(g);
@@ -330,7 +330,7 @@ static void learns_and_resumes(void **state) {
         static const uint8_t seed[32] = {42};
         struct lm_trainer *t;
         struct gpu *g = open_gpu(NULL, 1);
-        FAILS(LOAM_ESTATE, lm_trainer_new(&t, g, model, &data, &h, seed, b, 0, &e));
+        FAILS(LOAM_ESTATE, lm_trainer_new(&t, g, model, &data, NULL, &h, seed, b, 0, &e));
         gpu_close(g);
         remove_dir(a);
         remove_dir(b);
@@ -447,10 +447,10 @@ static void *a_rank(void *arg) {
     struct gpu *g = NULL;
     struct lm_trainer *t = NULL;
     struct stop st = {.at = o->stop_at};
-    const struct lm_train_hooks hooks = {&st, metrics, NULL, ask, 0};
+    const struct lm_train_hooks hooks = {.ctx = &st, .metrics = metrics, .ask = ask};
     o->status = gpu_open(&g, &(struct gpu_config){o->backend, 1}, &o->err);
     if (!o->status)
-        o->status = lm_trainer_new(&t, g, model, &data, o->h, seed, o->g.rank ? NULL : o->dir, 0, &o->err);
+        o->status = lm_trainer_new(&t, g, model, &data, NULL, o->h, seed, o->g.rank ? NULL : o->dir, 0, &o->err);
     if (!o->status)
         o->status = lm_trainer_group(t, &o->g, &o->err);
     if (!o->status)
@@ -511,6 +511,124 @@ static void ranks(void **state) {
     mem_free(o);
 }
 
+struct seen {
+    struct stop st;
+    double loss[64];
+    uint64_t step[64];
+    bool best[64];
+    int n;
+};
+static void evaluated(void *ctx, uint64_t step, double loss, bool best) {
+    struct seen *s = ctx;
+    assert_true(s->n < 64);
+    s->loss[s->n] = loss;
+    s->step[s->n] = step;
+    s->best[s->n++] = best;
+}
+static enum lm_train_ask ask_seen(void *ctx) {
+    return ask(&((struct seen *)ctx)->st);
+}
+
+static enum loam_status eval_life(const char *dir, const struct lm_data *train, const struct lm_data *eval, const struct lm_hyper *h, int threads,
+                                  uint64_t stop_at, struct lm_train_result *r, struct seen *seen) {
+    static const uint8_t seed[32] = {42};
+    struct gpu *g = open_gpu(NULL, threads);
+    struct lm_trainer *t;
+    OK(lm_trainer_new(&t, g, model, train, eval, h, seed, dir, 0, &e));
+    *seen = (struct seen){.st = {.at = stop_at}};
+    const struct lm_train_hooks hooks = {.ctx = seen, .evaluated = evaluated, .ask = ask_seen};
+    enum loam_status s = lm_trainer_run(t, &hooks, r, &e);
+    uint8_t now[32];
+    lm_adapter_hash(now, lm_trainer_adapter(t));
+    assert_memory_equal(now, r->adapter_hash, 32);
+    lm_trainer_free(t);
+    gpu_close(g);
+    return s;
+}
+
+/* Rows kept back: the lowest loss is the result, early or late, paused or not. */
+static void keeps_the_best(void **state) {
+    (void)state;
+    struct lm_data train, eval;
+    struct lm_hyper h;
+    struct lm_train_result whole, r;
+    struct seen seen, parts;
+    char a[64], b[64], path[96];
+    lm_data_init(&train);
+    lm_data_init(&eval);
+    for (size_t i = 0; i < ROWS; i++)
+        OK(lm_data_add_tokens(i % 4 == 3 ? &eval : &train, data.rows[i].tokens, data.rows[i].train, data.rows[i].n, i, &e));
+    assert_int_equal(lm_eval_rows(10, 0.2), 2);
+    assert_int_equal(lm_eval_rows(10, 0.01), 1);
+    assert_int_equal(lm_eval_rows(1, 0.5), 0);
+    assert_int_equal(lm_eval_rows(10, 0), 0);
+    small_run(&h);
+    h.lr = 3e-2; /* far too much: the evaluation gets worse soon */
+    h.epochs = 12;
+    h.schedule = LM_CONSTANT;
+    h.eval = 0.2;
+    h.eval_every = 3; /* epochs have 2 steps: evaluations fall within and at the end of one */
+    snprintf(a, sizeof a, "train-ea-%ld", (long)getpid());
+    snprintf(b, sizeof b, "train-eb-%ld", (long)getpid());
+    static const uint8_t seed[32] = {42};
+    struct lm_trainer *t;
+    struct gpu *g = open_gpu(NULL, 1);
+    FAILS(LOAM_EINVAL, lm_trainer_new(&t, g, model, &train, NULL, &h, seed, a, 0, &e));
+    OK(eval_life(a, &train, &eval, &h, 2, 0, &whole, &seen));
+    assert_int_equal(whole.steps, 24);
+    assert_int_equal(whole.evals, seen.n);
+    assert_int_equal(seen.n, 8);
+    int best = 0;
+    for (int i = 1; i < seen.n; i++)
+        best = seen.loss[i] < seen.loss[best] ? i : best;
+    print_message("# evaluation: first %.4f, best %.4f after step %llu, last %.4f\n", seen.loss[0], seen.loss[best], (unsigned long long)seen.step[best],
+                  seen.loss[seen.n - 1]);
+    assert_true(seen.best[best] && whole.best_step == seen.step[best] && whole.best_loss == seen.loss[best]);
+    assert_true(best < seen.n - 1); /* or this test says nothing */
+    /* The result is that adapter: its loss on those rows, computed from the file, and the last of the checkpoints. */
+    snprintf(path, sizeof path, "%s/adapter", a);
+    struct lm_adapter *kept;
+    OK(lm_adapter_load(&kept, path, &e));
+    double nll[ROWS], sum = 0;
+    OK(lm_nll_rows(g, model, kept, &eval, 0, eval.count, 0, nll, &e));
+    for (size_t i = 0; i < eval.count; i++)
+        sum += nll[i];
+    assert_true(sum / (double)eval.targets == whole.best_loss);
+    lm_adapter_free(kept);
+    assert_memory_equal(whole.checkpoint_hash[whole.checkpoints - 1], whole.adapter_hash, 32);
+    assert_int_equal(whole.checkpoint_step[whole.checkpoints - 1], whole.best_step);
+    for (uint32_t i = 1; i < whole.checkpoints; i++)
+        assert_true(whole.checkpoint_step[i] > whole.checkpoint_step[i - 1] && whole.checkpoint_epoch[i] > whole.checkpoint_epoch[i - 1]);
+    /* In pieces: the same, also when stopped within an evaluation. */
+    int lives = 0;
+    enum loam_status s;
+    while ((s = eval_life(b, &train, &eval, &h, 1 + (lives & 1), 700 + 53 * (uint64_t)lives, &r, &parts)) == LOAM_ECANCEL)
+        assert_true(++lives < 100);
+    OK(s);
+    assert_true(lives > 2);
+    assert_memory_equal(r.adapter_hash, whole.adapter_hash, 32);
+    assert_true(r.best_step == whole.best_step && r.best_loss == whole.best_loss && r.evals == whole.evals && r.checkpoints == whole.checkpoints);
+    /* Finished already: nothing is computed, the result is the same. */
+    OK(eval_life(b, &train, &eval, &h, 1, 0, &r, &parts));
+    assert_int_equal(parts.n, 0);
+    assert_memory_equal(r.adapter_hash, whole.adapter_hash, 32);
+    remove_dir(b);
+    /* Patience ends it, with the same result. */
+    h.patience = 2;
+    OK(eval_life(b, &train, &eval, &h, 2, 0, &r, &parts));
+    assert_true(r.stopped && r.steps < 24);
+    assert_int_equal(r.evals, best + 3);
+    assert_memory_equal(r.adapter_hash, whole.adapter_hash, 32);
+    OK(eval_life(b, &train, &eval, &h, 2, 0, &r, &parts));
+    assert_true(r.stopped && parts.n == 0);
+    assert_memory_equal(r.adapter_hash, whole.adapter_hash, 32);
+    remove_dir(a);
+    remove_dir(b);
+    gpu_close(g);
+    lm_data_clear(&train);
+    lm_data_clear(&eval);
+}
+
 static void memory_plan(void **state) {
     (void)state;
     static const uint8_t seed[32] = {42};
@@ -522,7 +640,7 @@ static void memory_plan(void **state) {
     h.epochs = 2;
     snprintf(a, sizeof a, "train-m-%ld", (long)getpid());
     struct gpu *g = open_gpu(NULL, 2);
-    OK(lm_trainer_new(&t, g, model, &data, &h, seed, a, 0, &e));
+    OK(lm_trainer_new(&t, g, model, &data, NULL, &h, seed, a, 0, &e));
     const struct lm_train_plan big = *lm_trainer_plan(t);
     OK(lm_trainer_run(t, NULL, &r, &e));
     lm_trainer_free(t);
@@ -533,7 +651,7 @@ static void memory_plan(void **state) {
     bool recomputed = false, some = false, smaller = false;
     enum loam_status st = LOAM_OK;
     for (size_t m = all - 1; !st; m -= all / 12) {
-        st = lm_trainer_new(&t, g, model, &data, &h, seed, a, m, &e);
+        st = lm_trainer_new(&t, g, model, &data, NULL, &h, seed, a, m, &e);
         if (!st) {
             const struct lm_train_plan *p = lm_trainer_plan(t);
             recomputed |= p->recompute == 2;
@@ -564,6 +682,16 @@ static void hyper_text(void **state) {
     assert_true(k.lr == h.lr && k.schedule == h.schedule && k.batch == h.batch && k.max_tokens == h.max_tokens);
     b.data[3] = 'x';
     FAILS(LOAM_EPARSE, lm_hyper_parse(&k, (char *)b.data, b.len, &e));
+    buf_clear(&b);
+    h.eval = 0.125;
+    h.patience = 3;
+    OK(lm_hyper_text(&b, &h, &e));
+    OK(lm_hyper_parse(&k, (char *)b.data, b.len, &e));
+    assert_true(k.eval == h.eval && k.patience == 3 && k.eval_every == 0);
+    FAILS(LOAM_EPARSE, lm_hyper_parse(&k, (char *)b.data, b.len - 12, &e));
+    h.eval = 0;
+    FAILS(LOAM_EINVAL, lm_hyper_check(&h, &e));
+    h.patience = 0;
     h.beta1 = 1;
     FAILS(LOAM_ERANGE, lm_hyper_check(&h, &e));
     buf_clear(&b);
@@ -682,7 +810,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(forms),         cmocka_unit_test(hyper_text), cmocka_unit_test(finite_differences),
         cmocka_unit_test(same_bits),     cmocka_unit_test(sink),       cmocka_unit_test(learns_and_resumes),
         cmocka_unit_test(survives_kill), cmocka_unit_test(ranks),      cmocka_unit_test(memory_plan),
-        cmocka_unit_test(torch_curve),
+        cmocka_unit_test(torch_curve),   cmocka_unit_test(keeps_the_best),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -126,7 +126,7 @@ int main(int argc, char **argv) {
     DO(gpu_open(&g, &(struct gpu_config){NULL, 0}, &e));
     tuning_rows_init(&rows);
     load_rows(&rows, m, src);
-    const struct tuning_hooks hooks = {{NULL, metrics, NULL, NULL, 0}, gradients};
+    const struct tuning_hooks hooks = {{.metrics = metrics}, gradients};
     DO(tuning_run(&res, g, m, &rows, &opt, &hooks, NULL, &e));
     fprintf(stderr, "trained: %llu steps, loss %.4f, %.0f tok/s\n", (unsigned long long)res.steps, res.loss, res.tok_s);
     DO(tuned_open(&t, m, &rows, dir, res.checkpoint_epoch, res.checkpoints, true, &e));

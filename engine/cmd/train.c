@@ -32,6 +32,9 @@ static const struct cmd_arg args[] = {
     {"epochs", CMD_UINT, CMD_NAMED, "12", "times every row is seen", "1..1000000"},
     {"batch", CMD_UINT, CMD_NAMED, "8", "rows a step", "1..65536"},
     {"max-tokens", CMD_UINT, CMD_NAMED, "1024", "longest row; longer ones are refused by name", "2..1048576"},
+    {"eval", CMD_REAL, CMD_NAMED, "0", "share of the rows kept back to evaluate on, never trained; the adapter with the lowest loss there is kept", NULL},
+    {"eval-every", CMD_UINT, CMD_NAMED, "0", "steps between evaluations; 0: an epoch", "0..4194304"},
+    {"patience", CMD_UINT, CMD_NAMED, "0", "evaluations without a lower loss that end the training; 0: none does", "0..1000000"},
     {"ranks", CMD_UINT, CMD_NAMED, "1", "processes that share the work, started by mpirun; the adapter is the same for any number", "1..512"},
     {"hosts", CMD_PATH, CMD_NAMED, NULL, "mpirun's file of machines for --ranks; this machine when absent", NULL},
     {NULL}};
@@ -75,6 +78,9 @@ static enum loam_status run(struct cmd_call *c, struct err *err) {
     h->epochs = (uint32_t)cmd_uint(c, "epochs");
     h->batch = (uint32_t)cmd_uint(c, "batch");
     h->max_tokens = (uint32_t)cmd_uint(c, "max-tokens");
+    h->eval = cmd_real(c, "eval");
+    h->eval_every = (uint32_t)cmd_uint(c, "eval-every");
+    h->patience = (uint32_t)cmd_uint(c, "patience");
     enum loam_status s = lm_targets_parse(&h->targets, cmd_str(c, "targets"), err);
     if (s || (s = lm_hyper_check(h, err)))
         return s;
@@ -100,7 +106,7 @@ static const char *text(const json_t *o, const char *k) {
 }
 
 static void print(struct cmd_call *c, const json_t *r) {
-    const json_t *f = json_object_get(r, "figures"), *p;
+    const json_t *f = json_object_get(r, "figures"), *v = json_object_get(r, "evaluation"), *p;
     size_t i;
     cmd_out(c, "adapter     %s on %s%s", text(r, "name"), text(r, "base"), json_is_true(json_object_get(r, "new")) ? "" : " (was there already)");
     cmd_out(c, "hash        %s", text(r, "adapter_hash"));
@@ -113,6 +119,11 @@ static void print(struct cmd_call *c, const json_t *r) {
         cmd_out(c, "recorded    model %lld, training %s", (long long)json_integer_value(json_object_get(r, "model")), text(r, "training_hash"));
     else
         cmd_out(c, "recorded    no (private run)");
+    if (v)
+        cmd_out(c, "evaluation  loss %.4f on %lld rows after step %lld, the lowest of %lld%s", json_real_value(json_object_get(v, "loss")),
+                (long long)json_integer_value(json_object_get(v, "rows")), (long long)json_integer_value(json_object_get(v, "step")),
+                (long long)json_integer_value(json_object_get(v, "evaluations")),
+                json_is_true(json_object_get(v, "stopped_early")) ? "; ended there for want of a lower one" : "");
     if (f)
         cmd_out(c, "figures     loss %.4f after %lld steps, %.0f tok/s, %.0f s, %lld MiB", json_real_value(json_object_get(f, "loss")),
                 (long long)json_integer_value(json_object_get(f, "steps")), json_real_value(json_object_get(f, "tokens_per_s")),

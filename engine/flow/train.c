@@ -21,6 +21,7 @@
 #include "store/blob.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
@@ -311,8 +312,60 @@ static enum loam_status rows_of_file(struct gather *g, const char *path, struct 
     return s;
 }
 
+struct by_hash {
+    struct hash32 hash;
+    size_t row;
+};
+
+static int by_hash(const void *a, const void *b) {
+    return memcmp(((const struct by_hash *)a)->hash.b, ((const struct by_hash *)b)->hash.b, 32);
+}
+
+/* The rows with the lowest hashes are kept back to evaluate on: the same ones whatever the order, and none of them is trained,
+ * recorded in the data root, or paid. They leave `rows` and the text of the blob. */
+static enum loam_status keep_back(const struct flow_train *q, struct lm_model *m, struct tuning_rows *rows, struct lm_data *eval, struct buf *text,
+                                  struct err *err) {
+    size_t n = rows->data.count, k = lm_eval_rows(n, q->hyper.eval), line = 0;
+    struct buf left = BUF_INIT(LM_DATA_BYTES_MAX);
+    enum loam_status s = LOAM_OK;
+    if (!k)
+        return err_set(err, LOAM_EINVAL, "a part to evaluate on needs two rows at least");
+    struct by_hash *order = mem_array(n, sizeof *order);
+    uint8_t *kept = mem_zalloc(n);
+    if (!order || !kept) {
+        s = err_set(err, LOAM_ENOMEM, "no memory for %zu rows", n);
+        goto out;
+    }
+    for (size_t i = 0; i < n; i++)
+        order[i] = (struct by_hash){rows->row[i].hash, i};
+    qsort(order, n, sizeof *order, by_hash);
+    for (size_t i = 0; i < k; i++)
+        kept[order[i].row] = 1;
+    const char *p = (const char *)text->data, *end = p + text->len;
+    for (; p < end; line++) {
+        const char *nl = memchr(p, '\n', (size_t)(end - p));
+        size_t len = (size_t)((nl ? nl + 1 : end) - p);
+        const struct lm_example *x = &rows->data.rows[line];
+        LOAM_ASSERT(line < n);
+        if (kept[line])
+            TRY(lm_data_add_tokens(eval, x->tokens, x->train, x->n, x->id, err));
+        else
+            TRY(buf_add(&left, p, len, err));
+        p += len;
+    }
+    tuning_rows_clear(rows);
+    TRY(tuning_rows_read(rows, m, (const char *)left.data, left.len, q->hyper.max_tokens, err));
+    buf_clear(text);
+    TRY(buf_add(text, left.data, left.len, err));
+out:
+    buf_clear(&left);
+    mem_free(order);
+    mem_free(kept);
+    return s;
+}
+
 /* Rows as tokens and as a blob; the blob's hash. */
-static enum loam_status gather(struct flow *f, const struct flow_train *q, struct lm_model *m, struct tuning_rows *rows,
+static enum loam_status gather(struct flow *f, const struct flow_train *q, struct lm_model *m, struct tuning_rows *rows, struct lm_data *eval,
                                struct hash32 *blob, struct err *err) {
     struct buf text = BUF_INIT(LM_DATA_BYTES_MAX);
     struct gather g = {.f = f, .rows = rows, .m = m, .blob = &text, .max_tokens = q->hyper.max_tokens};
@@ -330,6 +383,8 @@ static enum loam_status gather(struct flow *f, const struct flow_train *q, struc
                                  (unsigned long long)q->datanet);
     if (!s && g.twice)
         flow_note(f, "%llu rows that stand twice were taken once", (unsigned long long)g.twice);
+    if (!s && q->hyper.eval > 0)
+        s = keep_back(q, m, rows, eval, &text, err);
     if (!s)
         s = blob_put(f->node->blobs, blob, text.data, text.len, err);
     buf_clear(&text);
@@ -348,6 +403,9 @@ struct watch {
     uint64_t looked_us, started_us;
     json_t *curve;          /* [[step, loss]] */
     uint64_t stride, next;  /* a point every `stride` steps */
+    json_t *evals;          /* [[step, loss]] */
+    double best_loss;
+    uint64_t best_step;
     json_t *checkpoints;
     struct lm_train_metrics last;
     const char *base;
@@ -365,6 +423,12 @@ static void watch_topic(struct watch *w, const char *state) {
                            (json_int_t)m->tokens, "tokens_per_s", m->tok_s, "elapsed_s",
                            (double)(clock_mono_us() - w->started_us) / 1e6, "eta_s", m->eta_s, "memory_bytes", (json_int_t)m->rss, "rows",
                            (json_int_t)w->rows, "error", "loss_curve", w->curve, "checkpoints", w->checkpoints));
+    size_t n = json_array_size(w->evals);
+    if (n)
+        topic_update(w->f->node, "train",
+                     json_pack("{s:O s:f s:f s:I}", "eval_curve", w->evals, "eval_loss",
+                               json_real_value(json_array_get(json_array_get(w->evals, n - 1), 1)), "best_loss", w->best_loss, "best_step",
+                               (json_int_t)w->best_step));
 }
 
 static void watch_point(struct watch *w, uint64_t step, double loss) {
@@ -403,6 +467,21 @@ static void on_metrics(void *ctx, const struct lm_train_metrics *m) {
     watch_rest(w);
 }
 
+static void on_evaluated(void *ctx, uint64_t step, double loss, bool best) {
+    struct watch *w = ctx;
+    if (json_array_size(w->evals) >= CURVE_MAX) /* every second one stays */
+        for (size_t i = json_array_size(w->evals); i-- > 0;)
+            if (i % 2)
+                json_array_remove(w->evals, i);
+    json_array_append_new(w->evals, json_pack("[I, f]", (json_int_t)step, loss));
+    if (best) {
+        w->best_loss = loss;
+        w->best_step = step;
+    }
+    flow_note(w->f, "evaluation after step %llu: loss %.4f%s", (unsigned long long)step, loss, best ? ", the lowest so far" : "");
+    watch_topic(w, "running");
+}
+
 static void on_checkpoint(void *ctx, uint32_t epoch, const char *path) {
     struct watch *w = ctx;
     (void)path;
@@ -436,12 +515,12 @@ static void on_gradients(void *ctx, uint32_t c, uint32_t n, size_t done, size_t 
 }
 
 static enum loam_status run(struct flow *f, const struct flow_train *q, struct flow_model *m, const struct tuning_rows *rows,
-                            const uint8_t seed[32], const char *dir, struct lm_train_result *res, struct lm_train_metrics *last,
+                            const struct lm_data *eval, const uint8_t seed[32], const char *dir, struct lm_train_result *res, struct lm_train_metrics *last,
                             struct err *err) {
     struct gpu *g;
     struct lm_train_plan plan;
     struct watch w = {.f = f, .q = q, .stride = 1, .base = m->base_name, .rows = rows->data.count, .started_us = clock_mono_us()};
-    struct tuning_opt opt = {.hyper = q->hyper, .dir = dir, .fine = true, .poa_budget = option_uint(f->node->opt, "attribute.budget"),
+    struct tuning_opt opt = {.hyper = q->hyper, .eval = eval->count ? eval : NULL, .dir = dir, .fine = true, .poa_budget = option_uint(f->node->opt, "attribute.budget"),
                              .ranks = q->ranks, .hosts = q->hosts};
     char *base = NULL, *rel = NULL;
     opt.backend = flow_backend(f->node);
@@ -456,7 +535,7 @@ static enum loam_status run(struct flow *f, const struct flow_train *q, struct f
         opt.base = base;
     }
     memcpy(opt.seed, seed, 32);
-    const struct tuning_hooks hooks = {{&w, on_metrics, on_checkpoint, on_ask, 0}, on_gradients};
+    const struct tuning_hooks hooks = {{.ctx = &w, .metrics = on_metrics, .checkpoint = on_checkpoint, .evaluated = on_evaluated, .ask = on_ask}, on_gradients};
     /* This thread, and with it those that it starts, yields to whoever answers somebody: consoles, the node's loop, `ask`. It costs
      * a training nothing where nobody else wants the cores. */
     (void)setpriority(PRIO_PROCESS, (id_t)gettid(), TRAIN_NICE);
@@ -467,8 +546,9 @@ static enum loam_status run(struct flow *f, const struct flow_train *q, struct f
     }
     w.curve = json_array();
     w.checkpoints = json_array();
+    w.evals = json_array();
     w.last.epochs = q->hyper.epochs;
-    if (!w.curve || !w.checkpoints)
+    if (!w.curve || !w.checkpoints || !w.evals)
         s = err_set(err, LOAM_ENOMEM, "no memory for a curve");
     if (!s)
         s = sched_enter(f->node->sched, SCHED_TRAIN, f->job, err);
@@ -498,6 +578,7 @@ static enum loam_status run(struct flow *f, const struct flow_train *q, struct f
     json_decref(w.curve);
     json_decref(w.checkpoints);
     mem_free(base);
+    json_decref(w.evals);
     gpu_close(g);
     return s;
 }
@@ -853,6 +934,7 @@ out:
 enum loam_status flow_train(struct flow *f, json_t **out, const struct flow_train *q, struct err *err) {
     struct flow_model *m = NULL;
     struct tuning_rows rows;
+    struct lm_data eval; /* rows kept back */
     struct lm_hashes hash;
     struct hash32 hyper_hash;
     struct product p = {0};
@@ -865,6 +947,7 @@ enum loam_status flow_train(struct flow *f, json_t **out, const struct flow_trai
     enum loam_status s;
     *out = NULL;
     tuning_rows_init(&rows);
+    lm_data_init(&eval);
     if (!name_ok(q->name))
         return err_set(err, LOAM_EINVAL, "\"%.80s\" is no name for an adapter: letters, digits, - _ . and at most %d", q->name, TRAIN_NAME_MAX);
     if (flow_model_is_base(f->node, q->name))
@@ -880,7 +963,7 @@ enum loam_status flow_train(struct flow *f, json_t **out, const struct flow_trai
         goto out;
     }
     flow_note(f, "reading rows");
-    TRY(gather(f, q, m->base, &rows, &p.rows_blob, err));
+    TRY(gather(f, q, m->base, &rows, &eval, &p.rows_blob, err));
     p.data_root = tuning_rows_root(&rows);
     TRY(lm_model_hashes(&hash, m->base, err));
     TRY(hyper_string(&hyper, &q->hyper, &hyper_hash, err));
@@ -895,6 +978,8 @@ enum loam_status flow_train(struct flow *f, json_t **out, const struct flow_trai
     }
     flow_note(f, "%zu rows, %llu tokens (%llu trained), longest %u", rows.data.count, (unsigned long long)rows.data.tokens,
               (unsigned long long)rows.data.targets, rows.data.longest);
+    if (eval.count)
+        flow_note(f, "%zu rows are kept back to evaluate on (%llu trained tokens)", eval.count, (unsigned long long)eval.targets);
     if (!q->n_files)
         TRY(record_recipe(f, q, &hash, &p.data_root, rows.data.count, &hyper_hash, &recipe, &model, seed, err));
     else {
@@ -913,7 +998,7 @@ enum loam_status flow_train(struct flow *f, json_t **out, const struct flow_trai
             goto out;
         memcpy(seed, h.b, 32);
     }
-    TRY(run(f, q, m, &rows, seed, dir, &res, &last, err));
+    TRY(run(f, q, m, &rows, &eval, seed, dir, &res, &last, err));
     memcpy(p.adapter.b, res.adapter_hash, 32);
     TRY(checkpoints_of(f, &p, &res, dir, err));
     TRY(steps_of(f, &p, dir, err));
@@ -927,6 +1012,10 @@ enum loam_status flow_train(struct flow *f, json_t **out, const struct flow_trai
     TRY(jset(*out, "figures",
              json_pack("{s:I s:f s:f s:f s:I}", "steps", (json_int_t)res.steps, "loss", res.loss, "tokens_per_s", res.tok_s, "seconds", res.seconds,
                        "memory_bytes", (json_int_t)last.rss), err));
+    if (res.evals)
+        TRY(jset(*out, "evaluation",
+                 json_pack("{s:I s:I s:f s:I s:b}", "rows", (json_int_t)eval.count, "evaluations", (json_int_t)res.evals, "loss", res.best_loss, "step",
+                           (json_int_t)res.best_step, "stopped_early", res.stopped), err));
     json_decref(flow_model_list(f->node)); /* the models topic */
     topic_update(f->node, "train", json_pack("{s:o}", "runs", board_runs(f->node)));
 out:
@@ -939,6 +1028,7 @@ out:
     json_decref(step);
     product_clear(&p);
     tuning_rows_clear(&rows);
+    lm_data_clear(&eval);
     mem_free(hyper);
     mem_free(dir);
     mem_free(rel);

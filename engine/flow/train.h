@@ -29,7 +29,8 @@ struct flow_train {
     const char *hosts;           /* mpirun's file of machines; NULL: this one */
 };
 
-/* *out: the MODEL record with "new": bool, and figures {steps, loss, tokens_per_s, seconds, memory_bytes} of this life. */
+/* *out: the MODEL record with "new": bool, and figures {steps, loss, tokens_per_s, seconds, memory_bytes} of this life;
+ * with rows to evaluate on (hyper.eval) evaluation {rows, evaluations, loss, step, stopped_early}: of the adapter that was kept. */
 enum loam_status flow_train(struct flow *f, json_t **out, const struct flow_train *q, struct err *err) LOAM_MUST_USE;
 
 /* MODEL records, by name. */

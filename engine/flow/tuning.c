@@ -209,6 +209,8 @@ enum loam_status tuning_run(struct lm_train_result *out, struct gpu *g, struct l
     struct lm_trainer *t;
     enum loam_status s = LOAM_OK;
     double tok_s = 0, seconds = 0;
+    if (opt->ranks > 1 && opt->eval)
+        return err_set(err, LOAM_ENOTBUILT, "evaluation in training by several processes");
     if (opt->ranks > 1) { /* they leave a finished state, which the trainer below only opens */
         const struct ranks_opt ro = {opt->dir, opt->ranks, opt->hosts, opt->backend};
         s = lm_ranks_write(opt->dir, opt->base, &rows->data, &opt->hyper, opt->seed, err);
@@ -216,7 +218,7 @@ enum loam_status tuning_run(struct lm_train_result *out, struct gpu *g, struct l
             s = ranks_train(&ro, hooks ? &hooks->train : NULL, &tok_s, &seconds, err);
     }
     if (!s)
-        s = lm_trainer_new(&t, g, m, &rows->data, &opt->hyper, opt->seed, opt->dir, opt->memory, err);
+        s = lm_trainer_new(&t, g, m, &rows->data, opt->eval, &opt->hyper, opt->seed, opt->dir, opt->memory, err);
     if (s)
         return s;
     if (plan)

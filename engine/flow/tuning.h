@@ -52,6 +52,7 @@ struct tuning_hooks {
 struct tuning_opt {
     struct lm_hyper hyper;
     uint8_t seed[32];
+    const struct lm_data *eval; /* rows kept back (hyper.eval), or NULL */
     const char *dir;
     size_t memory;       /* lm_trainer_new; 0: most of what is free */
     uint64_t poa_budget; /* bytes of all stores; 0: the default */

@@ -203,7 +203,7 @@ static enum loam_status train(struct run *r, struct err *err) {
         if (!s)
             s = open_device(&g, r, &here, err);
         if (!s)
-            s = lm_trainer_new(&t, g, m, &data, &h, seed, r->g.rank ? NULL : r->dir, memory_of(here), err);
+            s = lm_trainer_new(&t, g, m, &data, NULL, &h, seed, r->g.rank ? NULL : r->dir, memory_of(here), err);
         s = lm_group_agree(&r->g, s, err);
     }
     if (!s)

@@ -30,6 +30,7 @@
 #define SAVE_DEFAULT_S 30.0
 #define MICRO_MAX 512u        /* tokens in flight: past this only memory grows */
 #define MICRO_LEAST 256u      /* below this the products get slower */
+#define MICRO_SHORT 64u       /* rows up to this gain by sharing a pass: their common first tokens are computed once */
 
 /* ---------------------------------------------------------------- hyper-parameters */
 
@@ -81,6 +82,10 @@ enum loam_status lm_hyper_check(const struct lm_hyper *h, struct err *err) {
         s = within("batch", h->batch, 1, 65536, err);
     if (!s)
         s = within("max-tokens", h->max_tokens, 2, 1u << 20, err);
+    if (!s)
+        s = within("eval", h->eval, 0, 0.5, err);
+    if (!s && h->eval <= 0 && (h->eval_every || h->patience))
+        s = err_set(err, LOAM_EINVAL, "eval-every and patience need rows to evaluate on (eval)");
     if (!s && !(h->targets & ((1u << LM_LINEARS) - 1)))
         s = err_set(err, LOAM_EINVAL, "no linear layer is named to adapt");
     if (!s && h->schedule > LM_COSINE)
@@ -91,11 +96,21 @@ enum loam_status lm_hyper_check(const struct lm_hyper *h, struct err *err) {
 static const char *const schedules[] = {"constant", "linear", "cosine"};
 
 enum loam_status lm_hyper_text(struct buf *out, const struct lm_hyper *h, struct err *err) {
-    return buf_printf(out, err,
+    enum loam_status s = buf_printf(out, err,
                       "rank %u\nalpha %a\nrslora %d\ntargets %u\ndropout %a\nlr %a\nschedule %s\nwarmup %a\nbeta1 %a\nbeta2 %a\n"
                       "eps %a\ndecay %a\nclip %a\nepochs %u\nbatch %u\nmax-tokens %u\n",
                       h->rank, (double)h->alpha, h->rslora, h->targets, (double)h->dropout, h->lr, schedules[h->schedule],
                       h->warmup, h->beta1, h->beta2, h->eps, h->decay, h->clip, h->epochs, h->batch, h->max_tokens);
+    if (!s && h->eval > 0)
+        s = buf_printf(out, err, "eval %a\neval-every %u\npatience %u\n", h->eval, h->eval_every, h->patience);
+    return s;
+}
+
+size_t lm_eval_rows(size_t n, double share) {
+    if (share <= 0 || n < 2)
+        return 0;
+    size_t k = (size_t)((double)n * share + 0.5);
+    return k < 1 ? 1 : k > n - 1 ? n - 1 : k;
 }
 
 enum loam_status lm_hyper_parse(struct lm_hyper *h, const char *text, size_t len, struct err *err) {
@@ -112,6 +127,12 @@ enum loam_status lm_hyper_parse(struct lm_hyper *h, const char *text, size_t len
                    "decay %la clip %la epochs %u batch %u max-tokens %u %n",
                    &h->rank, &alpha, &rslora, &h->targets, &dropout, &h->lr, schedule, &h->warmup, &h->beta1, &h->beta2,
                    &h->eps, &h->decay, &h->clip, &h->epochs, &h->batch, &h->max_tokens, &used);
+    if (n == 16 && used > 0 && (size_t)used < len) {
+        int more = 0;
+        n += sscanf(t + used, "eval %la eval-every %u patience %u %n", &h->eval, &h->eval_every, &h->patience, &more);
+        n = n == 19 && h->eval > 0 ? 16 : 0;
+        used += more;
+    }
     if (n != 16 || (size_t)used != len)
         return err_set(err, LOAM_EPARSE, "hyper-parameters are not in their canonical form");
     h->alpha = (float)alpha;
@@ -128,7 +149,7 @@ enum loam_status lm_hyper_parse(struct lm_hyper *h, const char *text, size_t len
 struct lm_trainer {
     struct gpu *g;
     struct lm_model *m;
-    const struct lm_data *d;
+    const struct lm_data *d, *eval; /* eval: NULL where there is none */
     struct lm_hyper h;
     uint8_t seed[32], manifest_hash[32];
     char *dir;
@@ -147,6 +168,10 @@ struct lm_trainer {
     uint64_t step, steps, per_epoch, tokens;
     double loss;
     struct lm_train_result r;
+    uint8_t *evals;       /* [evals of the whole run][32] */
+    uint32_t n_evals, since_best;
+    uint64_t best_step;
+    double eval_loss, best_loss; /* NaN: none yet */
     struct philox order_rng;
     struct philox dropout_rng;
     /* one of several ranks; NULL: alone */
@@ -170,8 +195,9 @@ static size_t available_memory(void) {
 }
 
 /* Most tokens and trained tokens that `batch` rows can have together. */
-static void worst_step(const struct lm_data *d, uint32_t batch, uint64_t *tokens, uint64_t *targets) {
+static void worst_step(const struct lm_data *d, uint32_t batch, uint64_t *tokens, uint64_t *targets, uint32_t *longest) {
     uint32_t most_targets = 0;
+    *longest = *longest > d->longest ? *longest : d->longest;
     for (size_t i = 0; i < d->count; i++)
         if (d->rows[i].targets > most_targets)
             most_targets = d->rows[i].targets;
@@ -184,6 +210,18 @@ static void worst_step(const struct lm_data *d, uint32_t batch, uint64_t *tokens
         *targets = d->targets;
 }
 
+/* Of training and, where that is more, of evaluating as many rows at a time. */
+static void worst_pass(const struct lm_trainer *t, uint64_t *tokens, uint64_t *targets, uint32_t *longest) {
+    *longest = 0;
+    worst_step(t->d, t->h.batch, tokens, targets, longest);
+    if (t->eval) {
+        uint64_t more, trained;
+        worst_step(t->eval, t->h.batch, &more, &trained, longest);
+        *tokens = more > *tokens ? more : *tokens;
+        *targets = trained > *targets ? trained : *targets;
+    }
+}
+
 static enum loam_status plan(struct lm_trainer *t, size_t memory, struct err *err) {
     struct lm_train_plan *p = &t->plan;
     const struct lm_weights *w;
@@ -191,7 +229,8 @@ static enum loam_status plan(struct lm_trainer *t, size_t memory, struct err *er
     if (s)
         return s;
     uint64_t tokens, targets;
-    worst_step(t->d, t->h.batch, &tokens, &targets);
+    uint32_t longest;
+    worst_pass(t, &tokens, &targets, &longest);
     p->base = t->m->bytes;
     p->packed = w->bytes;
     p->adapter = t->a->size * sizeof(float);
@@ -200,12 +239,12 @@ static enum loam_status plan(struct lm_trainer *t, size_t memory, struct err *er
     uint64_t room = t->g->dev_room ? t->g->dev_room(t->g) : 0; /* of a device that is not the CPU */
     size_t have = memory ? memory : (room ? (size_t)room : available_memory()) / 4 * 3, fixed = p->adapter + p->optimiser, least = 0;
     /* Smaller pieces first: from MICRO_LEAST tokens on they cost no time. Then work done twice, then pieces that do. */
-    uint32_t least_free = MICRO_LEAST < t->d->longest ? t->d->longest : MICRO_LEAST;
+    uint32_t least_free = MICRO_LEAST < longest ? longest : MICRO_LEAST;
     for (int round = 0; round < 2; round++)
         for (uint32_t keep = 0; keep < LM_KEEPS; keep++) {
-            uint32_t micro = tokens < MICRO_MAX ? (uint32_t)tokens : MICRO_MAX, floor = round ? t->d->longest : least_free;
-            if (micro < t->d->longest)
-                micro = t->d->longest;
+            uint32_t most = longest > MICRO_SHORT ? MICRO_LEAST : MICRO_MAX, micro = tokens < most ? (uint32_t)tokens : most, floor = round ? longest : least_free;
+            if (micro < longest)
+                micro = longest;
             for (;; micro = micro / 2 > floor ? micro / 2 : floor) {
                 size_t saved, all = lm_pass_bytes(t->view, t->a, micro, micro < targets ? micro : (uint32_t)targets, true, keep, &saved);
                 least = fixed + all;
@@ -214,6 +253,7 @@ static enum loam_status plan(struct lm_trainer *t, size_t memory, struct err *er
                     p->scratch = all - saved;
                     p->micro_tokens = micro;
                     p->recompute = keep;
+                    p->resident = p->packed + fixed + all + p->steps * LM_STEP_BYTES + t->view->positions * t->view->d_rot * sizeof(float);
                     return LOAM_OK;
                 }
                 if (micro <= floor)
@@ -240,6 +280,11 @@ static enum loam_status manifest(struct lm_trainer *t, struct buf *out, struct e
     memcpy(t->a->base_hash, hash.base, 32);
     s = buf_printf(out, err, "loam training 1\narithmetic %s\nbase %s\ntokenizer %s\ntemplate %s\ndata %s\nrows %zu\nseed %s\n",
                    LM_ARITHMETIC, base, tok, tmpl, data, t->d->count, seed);
+    if (!s && t->eval) {
+        lm_data_hash(rows, t->eval);
+        hex_encode(data, rows, 32);
+        s = buf_printf(out, err, "evaluation %s\nevaluation-rows %zu\n", data, t->eval->count);
+    }
     return s ? s : lm_hyper_text(out, &t->h, err);
 }
 
@@ -282,7 +327,8 @@ static double get_f64(const uint8_t *p) {
 }
 
 /* Header: 8 magic, u32 version, u32 checkpoints, 32 manifest hash, u64 step, u64 tokens, f64 loss, u64 floats of the adapter;
- * from 128: 64 bytes a checkpoint: u32 epoch, u32 0, u64 step, 32 hash. */
+ * from 80: u32 evaluations, u32 of them since the best, u64 best step, f64 newest and best loss; from 128: 64 bytes a checkpoint:
+ * u32 epoch, u32 0, u64 step, 32 hash. */
 static void write_head(struct lm_trainer *t) {
     uint8_t *h = t->image;
     memset(h, 0, STATE_HEAD);
@@ -294,6 +340,11 @@ static void write_head(struct lm_trainer *t) {
     put_le64(h + 56, t->tokens);
     put_f64(h + 64, t->loss);
     put_le64(h + 72, t->a->size);
+    put_le32(h + 80, t->n_evals);
+    put_le32(h + 84, t->since_best);
+    put_le64(h + 88, t->best_step);
+    put_f64(h + 96, t->eval_loss);
+    put_f64(h + 104, t->best_loss);
     for (uint32_t i = 0; i < t->r.checkpoints; i++) {
         uint8_t *c = h + 128 + 64 * i;
         put_le32(c, t->r.checkpoint_epoch[i]);
@@ -308,6 +359,13 @@ static void read_head(struct lm_trainer *t) {
     t->step = le64(h + 48);
     t->tokens = le64(h + 56);
     t->loss = get_f64(h + 64);
+    t->n_evals = le32(h + 80);
+    t->since_best = le32(h + 84);
+    t->best_step = le64(h + 88);
+    if (t->n_evals) {
+        t->eval_loss = get_f64(h + 96);
+        t->best_loss = get_f64(h + 104);
+    }
     t->r.checkpoints = le32(h + 12);
     for (uint32_t i = 0; i < t->r.checkpoints; i++) {
         const uint8_t *c = h + 128 + 64 * i;
@@ -321,16 +379,48 @@ static enum loam_status save_state(struct lm_trainer *t, struct err *err) {
     if (!t->dir)
         return LOAM_OK;
     write_head(t);
-    char *steps = path_of(t, "steps"), *state = path_of(t, "state");
+    char *steps = path_of(t, "steps"), *state = path_of(t, "state"), *evals = path_of(t, "evals");
     /* The steps first: a state never stands without the records that led to it. */
-    enum loam_status s = !steps || !state ? err_set(err, LOAM_ENOMEM, "no memory") : LOAM_OK;
+    enum loam_status s = !steps || !state || !evals ? err_set(err, LOAM_ENOMEM, "no memory") : LOAM_OK;
     if (!s)
         s = file_write(steps, t->records, t->step * LM_STEP_BYTES, 0600, err);
+    if (!s && t->n_evals)
+        s = file_write(evals, t->evals, (size_t)t->n_evals * LM_EVAL_BYTES, 0600, err);
     if (!s)
         s = file_write(state, t->image, t->image_len, 0600, err);
     mem_free(steps);
     mem_free(state);
+    mem_free(evals);
     t->saved_us = clock_mono_us();
+    return s;
+}
+
+/* Evaluations of the whole run at most. */
+static uint64_t evals_of(const struct lm_trainer *t) {
+    uint64_t every = t->h.eval_every ? t->h.eval_every : t->per_epoch;
+    return t->steps / every + 1;
+}
+
+static bool eval_due(const struct lm_trainer *t) {
+    uint64_t every = t->h.eval_every ? t->h.eval_every : t->per_epoch;
+    return t->eval && t->step && (t->step % every == 0 || t->step == t->steps) &&
+           (!t->n_evals || le64(t->evals + (size_t)(t->n_evals - 1) * LM_EVAL_BYTES) < t->step);
+}
+
+static bool out_of_patience(const struct lm_trainer *t) {
+    return t->h.patience && t->since_best >= t->h.patience;
+}
+
+static enum loam_status load_evals(struct lm_trainer *t, struct err *err) {
+    char *path = path_of(t, "evals");
+    struct buf b = BUF_INIT((size_t)STEPS_MAX * LM_EVAL_BYTES);
+    enum loam_status s = path ? file_read(&b, path, err) : err_set(err, LOAM_ENOMEM, "no memory");
+    if (!s && (!t->eval || t->n_evals > evals_of(t) || b.len < (size_t)t->n_evals * LM_EVAL_BYTES))
+        s = err_set(err, LOAM_EPARSE, "%s does not fit the run", path);
+    if (!s)
+        memcpy(t->evals, b.data, (size_t)t->n_evals * LM_EVAL_BYTES);
+    buf_clear(&b);
+    mem_free(path);
     return s;
 }
 
@@ -360,6 +450,8 @@ static enum loam_status load_state(struct lm_trainer *t, struct err *err) {
             read_head(t);
             if (t->step) /* before the first step the file is empty, and an empty file maps to NULL */
                 memcpy(t->records, r.data, t->step * LM_STEP_BYTES);
+            if (t->n_evals)
+                s = load_evals(t, err);
         }
         file_unmap(&f);
         file_unmap(&r);
@@ -387,6 +479,7 @@ void lm_trainer_free(struct lm_trainer *t) {
     mem_free(t->ex);
     mem_free(t->nll);
     mem_free(t->records);
+    mem_free(t->evals);
     mem_free(t->dir);
     mem_free(t);
 }
@@ -399,13 +492,17 @@ static enum loam_status build(struct lm_trainer *t, size_t memory, struct err *e
     if (s)
         return s;
     t->a->eot = lm_token_eos(t->m->tokenizer);
-    s = lm_view_new(&t->view, t->m, t->d->longest, err);
+    {
+        uint32_t longest = t->eval && t->eval->longest > t->d->longest ? t->eval->longest : t->d->longest;
+        s = lm_view_new(&t->view, t->m, longest, err);
+    }
     if (!s)
         s = plan(t, memory, err);
     if (s)
         return s;
     uint64_t tokens, targets;
-    worst_step(t->d, t->h.batch, &tokens, &targets);
+    uint32_t longest;
+    worst_pass(t, &tokens, &targets, &longest);
     size_t n = t->a->size * sizeof(float);
     t->image_len = STATE_HEAD + 3 * n + 32;
     t->image = gpu_alloc(t->g, t->image_len);
@@ -413,8 +510,9 @@ static enum loam_status build(struct lm_trainer *t, size_t memory, struct err *e
     t->order = mem_array(t->d->count, sizeof *t->order);
     t->ex = mem_array(t->h.batch, sizeof *t->ex);
     t->nll = mem_array(t->h.batch, sizeof *t->nll);
+    t->evals = mem_zarray(t->eval ? (size_t)evals_of(t) : 1, LM_EVAL_BYTES);
     t->records = mem_zarray(t->steps, LM_STEP_BYTES);
-    if (!t->image || !t->grad || !t->order || !t->ex || !t->nll || !t->records)
+    if (!t->image || !t->grad || !t->order || !t->ex || !t->nll || !t->records || !t->evals)
         return err_set(err, LOAM_ENOMEM, "no memory for the optimiser (%zu MiB)", (t->image_len + n) >> 20);
     /* The adapter's numbers move into the image. */
     float *p = (float *)(void *)(t->image + STATE_HEAD);
@@ -432,7 +530,7 @@ static enum loam_status build(struct lm_trainer *t, size_t memory, struct err *e
 }
 
 enum loam_status lm_trainer_new(struct lm_trainer **out, struct gpu *g, struct lm_model *m, const struct lm_data *d,
-                                const struct lm_hyper *h, const uint8_t seed[32], const char *dir, size_t memory,
+                                const struct lm_data *eval, const struct lm_hyper *h, const uint8_t seed[32], const char *dir, size_t memory,
                                 struct err *err) {
     *out = NULL;
     enum loam_status s = lm_hyper_check(h, err);
@@ -440,6 +538,10 @@ enum loam_status lm_trainer_new(struct lm_trainer **out, struct gpu *g, struct l
         return s;
     if (!d->count)
         return err_set(err, LOAM_EINVAL, "no rows to train on");
+    if ((eval && eval->count) != (h->eval > 0))
+        return err_set(err, LOAM_EINVAL, h->eval > 0 ? "no rows to evaluate on" : "rows to evaluate on, and eval is 0");
+    if (eval && eval->longest > m->config.context)
+        return err_set(err, LOAM_ELIMIT, "a row of %u tokens; the model takes %u", eval->longest, m->config.context);
     if (d->longest > m->config.context)
         return err_set(err, LOAM_ELIMIT, "a row of %u tokens; the model takes %u", d->longest, m->config.context);
     struct lm_trainer *t = mem_zalloc(sizeof *t);
@@ -450,6 +552,8 @@ enum loam_status lm_trainer_new(struct lm_trainer **out, struct gpu *g, struct l
     t->g = g;
     t->m = m;
     t->d = d;
+    t->eval = eval && eval->count ? eval : NULL;
+    t->eval_loss = t->best_loss = NAN;
     t->h = *h;
     memcpy(t->seed, seed, 32);
     t->per_epoch = (d->count + h->batch - 1) / h->batch;
@@ -487,6 +591,8 @@ enum loam_status lm_trainer_new(struct lm_trainer **out, struct gpu *g, struct l
 enum loam_status lm_trainer_group(struct lm_trainer *t, struct lm_group *group, struct err *err) {
     size_t each = LM_GROUP_ROWS * t->a->size * sizeof(float);
     uint8_t first[32];
+    if (t->eval)
+        return err_set(err, LOAM_ENOTBUILT, "evaluation in training by several processes");
     enum loam_status s = lm_group_work_new(&t->work, group, err);
     if (!s && !(t->each = gpu_alloc(t->g, each)))
         s = err_set(err, LOAM_ENOMEM, "no memory for the gradients of %u rows (%zu MiB)", LM_GROUP_ROWS, each >> 20);
@@ -684,7 +790,10 @@ static enum loam_status one_step(struct lm_trainer *t, struct lm_train_metrics *
                                     .lr = lr,
                                     .grad_norm = (double)norm,
                                     .tokens = t->tokens,
-                                    .targets = targets};
+                                    .targets = targets,
+                                    .eval_loss = t->eval_loss,
+                                    .best_loss = t->best_loss,
+                                    .best_step = t->best_step};
     return LOAM_OK;
 }
 
@@ -721,6 +830,95 @@ static enum loam_status checkpoint(struct lm_trainer *t, struct err *err) {
     return s;
 }
 
+static enum loam_status save_best(struct lm_trainer *t, struct err *err) {
+    char *path = path_of(t, "best.adapter");
+    enum loam_status s = path ? lm_adapter_save(t->a, path, err) : err_set(err, LOAM_ENOMEM, "no memory");
+    mem_free(path);
+    return s;
+}
+
+/* The rows kept back, forward only, in the buffers of training. Cancelled in between it is done again later, with the same bits. */
+static enum loam_status evaluate(struct lm_trainer *t, struct err *err) {
+    double sum = 0;
+    uint64_t targets = 0;
+    const struct lm_data *d = t->eval;
+    for (size_t at = 0; at < d->count;) {
+        uint32_t n = 0;
+        uint64_t trained = 0;
+        for (uint32_t tokens = 0; at + n < d->count && n < t->h.batch && d->rows[at + n].n <= t->plan.micro_tokens - tokens; n++) {
+            tokens += d->rows[at + n].n;
+            t->ex[n] = &d->rows[at + n];
+            trained += d->rows[at + n].targets;
+        }
+        enum loam_status s = lm_pass_forward(t->pass, t->ex, n, false, NULL, t->nll, err);
+        if (s)
+            return s == LOAM_ENONFINITE ? err_prefix(err, s, "evaluation after step %llu", (unsigned long long)t->step) : s;
+        for (uint32_t i = 0; i < n; i++)
+            sum += t->nll[i];
+        targets += trained;
+        at += n;
+    }
+    double loss = sum / (double)targets;
+    bool best = !(loss >= t->best_loss); /* the first is better than none */
+    enum loam_status s = best ? save_best(t, err) : LOAM_OK;
+    if (s)
+        return s;
+    uint8_t *rec = t->evals + (size_t)t->n_evals++ * LM_EVAL_BYTES;
+    put_le64(rec, t->step);
+    put_f64(rec + 8, sum);
+    put_le64(rec + 16, targets);
+    put_le64(rec + 24, best);
+    t->eval_loss = loss;
+    t->since_best = best ? 0 : t->since_best + 1;
+    if (best) {
+        t->best_loss = loss;
+        t->best_step = t->step;
+    }
+    if (t->hooks->evaluated)
+        t->hooks->evaluated(t->hooks->ctx, t->step, loss, best);
+    return LOAM_OK;
+}
+
+/* The best adapter becomes the result, and the last of its checkpoints. The state stays that of the last step. */
+static enum loam_status take_best(struct lm_trainer *t, struct err *err) {
+    struct lm_adapter *b;
+    char *path = path_of(t, "best.adapter"), name[40];
+    enum loam_status s = path ? lm_adapter_load(&b, path, err) : err_set(err, LOAM_ENOMEM, "no memory");
+    mem_free(path);
+    if (s)
+        return s;
+    if (b->size != t->a->size)
+        s = err_set(err, LOAM_EPARSE, "%s/best.adapter is not of this run", t->dir);
+    else
+        memcpy(t->a->data, b->data, b->size * sizeof(float));
+    lm_adapter_free(b);
+    if (s)
+        return s;
+    uint32_t n = 0;
+    while (n < t->r.checkpoints && t->r.checkpoint_step[n] <= t->best_step)
+        n++;
+    t->r.checkpoints = n;
+    if (n && t->r.checkpoint_step[n - 1] == t->best_step)
+        return LOAM_OK;
+    uint32_t epoch = (uint32_t)((t->best_step + t->per_epoch - 1) / t->per_epoch);
+    if (n == CHECKPOINTS_MAX)
+        return err_set(err, LOAM_ELIMIT, "more than %d checkpoints", CHECKPOINTS_MAX);
+    snprintf(name, sizeof name, "epoch-%u.adapter", epoch);
+    if (!(path = path_of(t, name)))
+        return err_set(err, LOAM_ENOMEM, "no memory");
+    s = lm_adapter_save(t->a, path, err);
+    if (!s) {
+        t->r.checkpoint_epoch[n] = epoch;
+        t->r.checkpoint_step[n] = t->best_step;
+        lm_adapter_hash(t->r.checkpoint_hash[n], t->a);
+        t->r.checkpoints++;
+        if (t->hooks->checkpoint)
+            t->hooks->checkpoint(t->hooks->ctx, epoch, path);
+    }
+    mem_free(path);
+    return s;
+}
+
 static void speed(struct lm_trainer *t, uint64_t tokens, uint64_t us, struct lm_train_metrics *mt) {
     double now = us ? (double)tokens * 1e6 / (double)us : 0;
     t->tok_s = t->tok_s > 0 ? 0.9 * t->tok_s + 0.1 * now : now;
@@ -740,10 +938,17 @@ static enum loam_status agree_to_go_on(struct lm_trainer *t, struct err *err) {
 
 static enum loam_status run(struct lm_trainer *t, struct err *err) {
     double save_s = t->hooks->save_s > 0 ? t->hooks->save_s : SAVE_DEFAULT_S;
-    while (t->step < t->steps) {
+    for (;;) {
         struct lm_train_metrics mt;
+        enum loam_status s = eval_due(t) ? evaluate(t, err) : LOAM_OK;
+        if (s == LOAM_ECANCEL && t->asked != LM_GO_ON)
+            break;
+        if (s)
+            return s;
+        if (t->step == t->steps || out_of_patience(t))
+            break;
         uint64_t before = clock_mono_us(), tokens = t->tokens;
-        enum loam_status s = agree_to_go_on(t, err);
+        s = agree_to_go_on(t, err);
         if (s)
             return s;
         if (t->asked != LM_GO_ON)
@@ -764,7 +969,7 @@ static enum loam_status run(struct lm_trainer *t, struct err *err) {
         if (yield_hook(t) && !t->group)
             break;
     }
-    if (t->asked != LM_GO_ON && t->step < t->steps) {
+    if (t->asked != LM_GO_ON && (eval_due(t) || (t->step < t->steps && !out_of_patience(t)))) {
         enum loam_status s = save_state(t, err);
         if (s)
             return s;
@@ -774,10 +979,14 @@ static enum loam_status run(struct lm_trainer *t, struct err *err) {
     }
     if (!t->dir)
         return LOAM_OK;
+    enum loam_status s = save_state(t, err); /* before the best takes the place of the last */
+    if (!s && t->n_evals)
+        s = take_best(t, err);
     char *path = path_of(t, "adapter");
-    enum loam_status s = path ? lm_adapter_save(t->a, path, err) : err_set(err, LOAM_ENOMEM, "no memory");
+    if (!s)
+        s = path ? lm_adapter_save(t->a, path, err) : err_set(err, LOAM_ENOMEM, "no memory");
     mem_free(path);
-    return s ? s : save_state(t, err);
+    return s;
 }
 
 enum loam_status lm_trainer_run(struct lm_trainer *t, const struct lm_train_hooks *hooks, struct lm_train_result *out,
@@ -797,6 +1006,10 @@ enum loam_status lm_trainer_run(struct lm_trainer *t, const struct lm_train_hook
     lm_adapter_hash(t->r.adapter_hash, t->a);
     t->r.steps = t->step;
     t->r.loss = t->loss;
+    t->r.evals = t->n_evals;
+    t->r.best_loss = t->best_loss;
+    t->r.best_step = t->best_step;
+    t->r.stopped = t->step < t->steps && out_of_patience(t);
     t->r.seconds = (double)(clock_mono_us() - t->started_us) / 1e6;
     t->r.tok_s = t->r.seconds > 0 ? (double)t->tokens_here / t->r.seconds : 0;
     *out = t->r;

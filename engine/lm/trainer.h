@@ -7,8 +7,14 @@
  * inv = fl(1 / N), norm = fl(fl(sqrt(sumsq(g))) * inv): g_scale = inv, or fl(inv * fl(clip / fl(norm + 1e-6f))) where norm >
  * clip. Then AdamW (gpu/ops.h) with learning rate and bias corrections from fp64 on the host, rounded once.
  *
+ * With rows to evaluate on (never trained), their mean NLL a trained token is measured after every `eval_every` steps, or after
+ * every epoch, and after the last step; the adapter with the lowest is the result (ties: the earlier one), and where `patience`
+ * evaluations in a row brought nothing lower the run ends there. Checkpoints after the best are then none of the result's: its
+ * list ends with the best, under the number of the epoch in which it fell.
+ *
  * Folder of a run (DIR): manifest (text), state (atomic; everything needed to go on), steps (one 64-byte record a step),
- * epoch-N.adapter for N = 1, 2, 4, 8, ... and the last; adapter (the result). Killing the program at any moment loses
+ * epoch-N.adapter for N = 1, 2, 4, 8, ... and the last; adapter (the result); best.adapter and evals (one 32-byte record an
+ * evaluation) where there are rows to evaluate on. Killing the program at any moment loses
  * at most the work since the last state. One process a folder: the caller locks. */
 #ifndef LOAM_LM_TRAINER_H
 #define LOAM_LM_TRAINER_H
@@ -36,11 +42,17 @@ struct lm_hyper {
     uint32_t epochs;      /* 12 */
     uint32_t batch;       /* rows a step, 8 */
     uint32_t max_tokens;  /* of a row; longer rows are refused by name */
+    double eval;          /* 0 .. 0.5: share of the rows kept back to evaluate on; 0: none. The caller splits (lm_eval_rows) */
+    uint32_t eval_every;  /* steps between evaluations; 0: an epoch */
+    uint32_t patience;    /* evaluations without improvement that end the run; 0: none does */
 };
+/* How many of n rows `share` keeps back: rounded, one at least, and one at least left to train on. 0 for share 0 or n < 2. */
+size_t lm_eval_rows(size_t n, double share);
 /* The defaults in brackets above. */
 void lm_hyper_default(struct lm_hyper *h);
 enum loam_status lm_hyper_check(const struct lm_hyper *h, struct err *err) LOAM_MUST_USE;
-/* Canonical text, one "name value" a line in the order above, fp64 as %a; keccak of it is the recipe's hyperHash. */
+/* Canonical text, one "name value" a line in the order above, fp64 as %a; keccak of it is the recipe's hyperHash. The last three
+ * lines stand there only where eval is not 0. */
 enum loam_status lm_hyper_text(struct buf *out, const struct lm_hyper *h, struct err *err) LOAM_MUST_USE;
 enum loam_status lm_hyper_parse(struct lm_hyper *h, const char *text, size_t len, struct err *err) LOAM_MUST_USE;
 
@@ -54,6 +66,7 @@ struct lm_train_plan { /* bytes; printed before step 1, and allocated then */
     uint32_t micro_tokens; /* most tokens in flight; a longer step goes in several passes with the same bits */
     uint32_t recompute; /* computed again in backward: 0 nothing, 1 gate and up, 2 whole layers (LM_KEEP_… of pass.h) */
     uint64_t steps;    /* of the whole run */
+    size_t resident;   /* what the process will hold at most, the weights' packed copy included, the mapped file not */
 };
 
 struct lm_train_metrics {
@@ -66,6 +79,9 @@ struct lm_train_metrics {
     uint64_t tokens;         /* seen in all */
     size_t rss;              /* resident bytes of the process */
     uint64_t targets;        /* trained tokens of this step */
+    double eval_loss;        /* of the newest evaluation; NaN: none yet */
+    double best_loss;        /* the lowest so far; NaN: none yet */
+    uint64_t best_step;
 };
 
 enum lm_train_ask { LM_GO_ON, LM_PAUSE, LM_CANCEL }; /* PAUSE saves the state and returns LOAM_ECANCEL with paused set */
@@ -74,6 +90,7 @@ struct lm_train_hooks {
     void *ctx;
     void (*metrics)(void *ctx, const struct lm_train_metrics *m);        /* after every step; may be NULL */
     void (*checkpoint)(void *ctx, uint32_t epoch, const char *path);     /* after it stands on disk; may be NULL */
+    void (*evaluated)(void *ctx, uint64_t step, double loss, bool best); /* after each evaluation; may be NULL */
     enum lm_train_ask (*ask)(void *ctx);  /* often (each layer of each pass): cancel, pause; also where the scheduler yields */
     double save_s;                        /* seconds between states; 0 = 30 */
 };
@@ -90,20 +107,26 @@ struct lm_train_result {
     double tok_s;
     bool paused;
     double seconds;                  /* computed in this life */
+    uint32_t evals;                  /* done; 0 where there is nothing to evaluate on */
+    double best_loss;                /* of the result; NaN without evaluations */
+    uint64_t best_step;
+    bool stopped;                    /* patience ended it */
 };
 
 /* One 64-byte record a step, little-endian, in DIR/steps: u64 step · f64 loss sum (fp32 chain widened) · u64 targets · f32 norm ·
  * f32 lr · 32 keccak of the gradient's per-tensor sums of squares (fp32, in order). Leaves of the Training statement's step tree. */
 #define LM_STEP_BYTES 64
+/* One 32-byte record an evaluation: u64 step · f64 sum of NLL · u64 trained tokens · u64 1 if the lowest so far. */
+#define LM_EVAL_BYTES 32
 
 struct lm_trainer;
 /* Plans and allocates everything; opens DIR (made if missing) and goes on from its state if its manifest is the same
  * (LOAM_ESTATE otherwise, naming the first line that differs). g, model and data are borrowed until lm_trainer_free; the
  * trainer sets g's yield hook while it runs.
- * memory: bytes the run may use, 0 = three quarters of what is free. dir NULL: nothing is read or written (a rank that is not the
+ * eval: rows kept back, or NULL (then h->eval must be 0); borrowed too. memory: bytes the run may use, 0 = three quarters of what is free. dir NULL: nothing is read or written (a rank that is not the
  * first; see lm_trainer_group). */
 enum loam_status lm_trainer_new(struct lm_trainer **out, struct gpu *g, struct lm_model *m, const struct lm_data *d,
-                                const struct lm_hyper *h, const uint8_t seed[32], const char *dir, size_t memory,
+                                const struct lm_data *eval, const struct lm_hyper *h, const uint8_t seed[32], const char *dir, size_t memory,
                                 struct err *err) LOAM_MUST_USE;
 /* Straight after lm_trainer_new: this process is one rank of several (lm/group.h), all with the same model, rows,
  * hyper-parameters and seed; LOAM_ESTATE where a rank has others. Rank 0 has the folder, takes part in the run's hooks alone

@@ -15,7 +15,7 @@
  *                 l1:{head, agree_k, agree_n, output, error} (where the chain's file names an L1),
  *                 pending:[{key, tx, nonce, sent_ms, what}], evidence: count, contracts:{name: address}}
  *   train        {run, job, state:"running"|"paused"|"done"|"failed"|"cancelled", model, base, adapter, step, steps, epoch,
- *                 epochs, loss, eval_loss, lr, tokens, tokens_per_s, elapsed_s, eta_s, memory_bytes, rows, error,
+ *                 epochs, loss, eval_loss, best_loss, best_step (of evaluations; absent without), lr, tokens, tokens_per_s, elapsed_s, eta_s, memory_bytes, rows, error,
  *                 loss_curve:[[step, loss]…], eval_curve:[[step, loss]…]  (each thinned to at most 512 points),
  *                 checkpoints:[{step, hash}], runs:[{run, state, loss, steps, adapter, datanet, rows, created_ms,
  *                 curve:[[step, loss]…]}] (ended runs, newest first; the newest eight with their curve)}

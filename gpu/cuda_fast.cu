@@ -119,14 +119,33 @@ __device__ static __forceinline__ void ldmatrix(uint32_t r[4], const uint16_t *r
 #define ROWS 64     /* rows of a block */
 #define PAD 8       /* elements: rows of a tile start in different banks */
 
-/* rows x D from global memory (row stride ld) into a tile; rows past `valid` are zero. */
+/* 16 bytes from global to shared memory, zeros where `in` is false; there after copies_done. */
+__device__ static __forceinline__ void copy16(uint16_t *to, const uint16_t *from, bool in) {
+#if defined __CUDA_ARCH__ && __CUDA_ARCH__ >= 800
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"((uint32_t)__cvta_generic_to_shared(to)), "l"(__cvta_generic_to_global(from)),
+                 "r"(in ? 16 : 0)
+                 : "memory");
+#elif defined CUDA_EMULATED
+    emu_copy16(to, from, in); /* lands as late as it may, and spoils its place at once */
+#else
+    uint4 zero = {0, 0, 0, 0};
+    *(uint4 *)to = in ? *(const uint4 *)from : zero;
+#endif
+}
+/* All of this thread's copies; then the barrier makes the other threads' visible, and tells that nobody reads the other buffer. */
+__device__ static __forceinline__ void copies_done() {
+#if defined __CUDA_ARCH__ && __CUDA_ARCH__ >= 800
+    asm volatile("cp.async.wait_all;" ::: "memory");
+#elif defined CUDA_EMULATED
+    emu_copies_wait();
+#endif
+    __syncthreads();
+}
+/* Begins to bring rows x D from global memory (row stride ld) into a tile; rows past `valid` become zero. */
 template <int D> __device__ static void load_tile(uint16_t *tile, const uint16_t *src, size_t ld, int rows, int valid) {
     for (int e = (int)threadIdx.x; e < rows * (D / 8); e += THREADS) {
         int r = e / (D / 8), c = e % (D / 8) * 8;
-        uint4 v = {0, 0, 0, 0};
-        if (r < valid)
-            v = *(const uint4 *)(src + (size_t)r * ld + c);
-        *(uint4 *)(tile + r * (D + PAD) + c) = v;
+        copy16(tile + r * (D + PAD) + c, src + (r < valid ? (size_t)r * ld + c : 0), r < valid);
     }
 }
 /* A: the warp's 16 rows from row r0 of a tile, columns k .. k + 15. */
@@ -217,7 +236,9 @@ __device__ static __forceinline__ bool seen(const struct fast_attn &a, int i, in
 
 /* A block: 64 queries of one head. lse in units of log 2, of scores times scale. */
 template <int D> __global__ static void __launch_bounds__(THREADS) k_attn(struct attn_args x) {
-    __shared__ __align__(16) uint16_t ks[ROWS * (D + PAD)], vs[ROWS * (D + PAD)];
+    DYNAMIC_SHARED(shared);
+    const int TILE = ROWS * (D + PAD); /* keys and values, two of each: one is read while the next comes */
+    uint16_t *ks = (uint16_t *)shared, *vs = ks + 2 * TILE;
     const struct fast_attn &a = x.a;
     uint32_t tiles = (a.longest + ROWS - 1) / ROWS;
     int q0 = (int)(tiles - 1 - blockIdx.x % tiles) * ROWS; /* long rows first */
@@ -227,7 +248,7 @@ template <int D> __global__ static void __launch_bounds__(THREADS) k_attn(struct
         return;
     const uint16_t *k = x.k + base * a.ldkv + (size_t)(h / (a.h / a.g)) * D, *v = x.v + base * a.ldkv + (size_t)(h / (a.h / a.g)) * D;
     load_tile<D>(ks, x.q + (base + (size_t)q0) * a.ldq + (size_t)h * D, a.ldq, ROWS, n - q0);
-    __syncthreads();
+    copies_done();
     uint32_t qf[D / 16][4];
 #pragma unroll
     for (int c = 0; c < D / 16; c++)
@@ -237,13 +258,17 @@ template <int D> __global__ static void __launch_bounds__(THREADS) k_attn(struct
         for (int i = 0; i < 4; i++)
             o[d][i] = 0.0f;
     int first = a.window && q0 + 1 > (int)a.window ? (q0 + 1 - (int)a.window) / ROWS * ROWS : 0, end = q0 + ROWS < n ? q0 + ROWS : n;
-    for (int j0 = first; j0 < end; j0 += ROWS) {
-        __syncthreads();
-        load_tile<D>(ks, k + (size_t)j0 * a.ldkv, a.ldkv, ROWS, n - j0);
-        load_tile<D>(vs, v + (size_t)j0 * a.ldkv, a.ldkv, ROWS, n - j0);
-        __syncthreads();
+    __syncthreads(); /* the queries are read */
+    load_tile<D>(ks, k + (size_t)first * a.ldkv, a.ldkv, ROWS, n - first);
+    load_tile<D>(vs, v + (size_t)first * a.ldkv, a.ldkv, ROWS, n - first);
+    for (int j0 = first, turn = 0; j0 < end; j0 += ROWS, turn ^= 1) {
+        copies_done();
+        if (j0 + ROWS < end) {
+            load_tile<D>(ks + (turn ^ 1) * TILE, k + (size_t)(j0 + ROWS) * a.ldkv, a.ldkv, ROWS, n - j0 - ROWS);
+            load_tile<D>(vs + (turn ^ 1) * TILE, v + (size_t)(j0 + ROWS) * a.ldkv, a.ldkv, ROWS, n - j0 - ROWS);
+        }
         float p[8][4];
-        product_regs<D, 8>(p, qf, ks);
+        product_regs<D, 8>(p, qf, ks + turn * TILE);
         bool whole = j0 + ROWS - 1 <= q0 && q0 + ROWS <= n && !a.window;
         float top[2] = {m[0], m[1]};
         for (int t = 0; t < 8; t++)
@@ -268,7 +293,7 @@ template <int D> __global__ static void __launch_bounds__(THREADS) k_attn(struct
                 p[t][i] = m[i / 2] == -INFINITY ? 0.0f : exp2_fast(p[t][i] - m[i / 2]);
                 l[i / 2] += p[t][i];
             }
-        accumulate<D, 8>(o, p, vs);
+        accumulate<D, 8>(o, p, vs + turn * TILE);
     }
     for (int r = 0; r < 2; r++) {
         l[r] += __shfl_xor_sync(FULL, l[r], 1);
@@ -299,8 +324,9 @@ __global__ static void k_attn_d(struct attn_args x) {
 #define STEP 32 /* keys, or queries, a turn of the backward: registers */
 
 template <int D> __global__ static void __launch_bounds__(THREADS) k_attn_dq(struct attn_args x) {
-    __shared__ __align__(16) uint16_t tile[2 * STEP * (D + PAD)];
-    uint16_t *ks = tile, *vs = tile + STEP * (D + PAD);
+    DYNAMIC_SHARED(shared);
+    const int TILE = STEP * (D + PAD);
+    uint16_t *tile = (uint16_t *)shared, *ks = tile, *vs = tile + 2 * TILE; /* two of each */
     const struct fast_attn &a = x.a;
     uint32_t tiles = (a.longest + ROWS - 1) / ROWS;
     int q0 = (int)(tiles - 1 - blockIdx.x % tiles) * ROWS;
@@ -310,17 +336,14 @@ template <int D> __global__ static void __launch_bounds__(THREADS) k_attn_dq(str
         return;
     const uint16_t *k = x.k + base * a.ldkv + (size_t)(h / (a.h / a.g)) * D, *v = x.v + base * a.ldkv + (size_t)(h / (a.h / a.g)) * D;
     uint32_t qf[D / 16][4], gf[D / 16][4];
-    load_tile<D>(tile, x.q + (base + (size_t)q0) * a.ldq + (size_t)h * D, a.ldq, ROWS, n - q0);
-    __syncthreads();
+    load_tile<D>(tile, x.q + (base + (size_t)q0) * a.ldq + (size_t)h * D, a.ldq, ROWS, n - q0); /* 64 rows: the room of two tiles */
+    load_tile<D>(tile + 2 * TILE, x.d_o + (base + (size_t)q0) * a.ldo + (size_t)h * D, a.ldo, ROWS, n - q0);
+    copies_done();
 #pragma unroll
-    for (int c = 0; c < D / 16; c++)
+    for (int c = 0; c < D / 16; c++) {
         frag_a<D>(qf[c], tile, r0, c * 16);
-    __syncthreads();
-    load_tile<D>(tile, x.d_o + (base + (size_t)q0) * a.ldo + (size_t)h * D, a.ldo, ROWS, n - q0);
-    __syncthreads();
-#pragma unroll
-    for (int c = 0; c < D / 16; c++)
-        frag_a<D>(gf[c], tile, r0, c * 16);
+        frag_a<D>(gf[c], tile + 2 * TILE, r0, c * 16);
+    }
     float dq[D / 8][4], lse[2], dd[2], scale = a.scale * LOG2E;
     for (int d = 0; d < D / 8; d++)
         for (int i = 0; i < 4; i++)
@@ -331,21 +354,25 @@ template <int D> __global__ static void __launch_bounds__(THREADS) k_attn_dq(str
         dd[r] = i < n ? x.dd[(base + (size_t)i) * a.h + h] : 0.0f;
     }
     int first = a.window && q0 + 1 > (int)a.window ? (q0 + 1 - (int)a.window) / STEP * STEP : 0, end = q0 + ROWS < n ? q0 + ROWS : n;
-    for (int j0 = first; j0 < end; j0 += STEP) {
-        __syncthreads();
-        load_tile<D>(ks, k + (size_t)j0 * a.ldkv, a.ldkv, STEP, n - j0);
-        load_tile<D>(vs, v + (size_t)j0 * a.ldkv, a.ldkv, STEP, n - j0);
-        __syncthreads();
+    __syncthreads();
+    load_tile<D>(ks, k + (size_t)first * a.ldkv, a.ldkv, STEP, n - first);
+    load_tile<D>(vs, v + (size_t)first * a.ldkv, a.ldkv, STEP, n - first);
+    for (int j0 = first, turn = 0; j0 < end; j0 += STEP, turn ^= 1) {
+        copies_done();
+        if (j0 + STEP < end) {
+            load_tile<D>(ks + (turn ^ 1) * TILE, k + (size_t)(j0 + STEP) * a.ldkv, a.ldkv, STEP, n - j0 - STEP);
+            load_tile<D>(vs + (turn ^ 1) * TILE, v + (size_t)(j0 + STEP) * a.ldkv, a.ldkv, STEP, n - j0 - STEP);
+        }
         float p[STEP / 8][4], g[STEP / 8][4];
-        product_regs<D, STEP / 8>(p, qf, ks);
-        product_regs<D, STEP / 8>(g, gf, vs);
+        product_regs<D, STEP / 8>(p, qf, ks + turn * TILE);
+        product_regs<D, STEP / 8>(g, gf, vs + turn * TILE);
         for (int t = 0; t < STEP / 8; t++)
             for (int i = 0; i < 4; i++) {
                 int qi = q0 + r0 + lane / 4 + i / 2 * 8, kj = j0 + t * 8 + lane % 4 * 2 + i % 2;
                 float w = seen(a, qi, kj, n) ? exp2_fast(p[t][i] * scale - lse[i / 2]) : 0.0f;
                 g[t][i] = w * (g[t][i] - dd[i / 2]) * a.scale;
             }
-        accumulate<D, STEP / 8>(dq, g, ks);
+        accumulate<D, STEP / 8>(dq, g, ks + turn * TILE);
     }
     store_rows<D>(x.dq + (base + (size_t)q0) * a.ldq + (size_t)h * D, a.ldq, r0, n - q0, dq, 1.0f, 1.0f);
 }
@@ -353,8 +380,9 @@ template <int D> __global__ static void __launch_bounds__(THREADS) k_attn_dq(str
 /* A block: 64 keys of one key/value head; all query heads of its group in turn. */
 template <int D> __global__ static void __launch_bounds__(THREADS) k_attn_dkv(struct attn_args x) {
     DYNAMIC_SHARED(shared);
-    uint16_t *ks = (uint16_t *)shared, *vs = ks + ROWS * (D + PAD), *qs = vs + ROWS * (D + PAD), *gs = qs + STEP * (D + PAD);
-    float *ls = (float *)(gs + STEP * (D + PAD)), *ds = ls + STEP;
+    const int TILE = STEP * (D + PAD);
+    uint16_t *ks = (uint16_t *)shared, *vs = ks + ROWS * (D + PAD), *qs = vs + ROWS * (D + PAD), *gs = qs + 2 * TILE; /* two of the last two */
+    float *ls = (float *)(gs + 2 * TILE), *ds = ls + 2 * STEP;
     const struct fast_attn &a = x.a;
     uint32_t tiles = (a.longest + ROWS - 1) / ROWS;
     int j0 = (int)(blockIdx.x % tiles) * ROWS; /* the first keys are seen by most */
@@ -369,34 +397,48 @@ template <int D> __global__ static void __launch_bounds__(THREADS) k_attn_dkv(st
         for (int i = 0; i < 4; i++)
             dk[d][i] = dv[d][i] = 0.0f;
     int end = a.window && j0 + ROWS - 1 + (int)a.window < n ? j0 + ROWS - 1 + (int)a.window : n;
-    for (uint32_t h = kv * group; h < (kv + 1) * group; h++)
-        for (int i0 = j0 / STEP * STEP; i0 < end; i0 += STEP) {
-            __syncthreads();
-            load_tile<D>(qs, x.q + (base + (size_t)i0) * a.ldq + (size_t)h * D, a.ldq, STEP, n - i0);
-            load_tile<D>(gs, x.d_o + (base + (size_t)i0) * a.ldo + (size_t)h * D, a.ldo, STEP, n - i0);
+    int i_first = j0 / STEP * STEP, per = (end - i_first + STEP - 1) / STEP, turns = per * (int)group;
+    for (int next = 0; next <= turns; next++) { /* brings turn `next`, computes the one before */
+        if (next)
+            copies_done();
+        if (next < turns) {
+            uint32_t h = kv * group + (uint32_t)(next / per);
+            int i0 = i_first + next % per * STEP, buf = next % 2;
+            load_tile<D>(qs + buf * TILE, x.q + (base + (size_t)i0) * a.ldq + (size_t)h * D, a.ldq, STEP, n - i0);
+            load_tile<D>(gs + buf * TILE, x.d_o + (base + (size_t)i0) * a.ldo + (size_t)h * D, a.ldo, STEP, n - i0);
             if (threadIdx.x < STEP) {
                 int i = i0 + (int)threadIdx.x;
-                ls[threadIdx.x] = i < n ? x.lse[(base + (size_t)i) * a.h + h] : 0.0f;
-                ds[threadIdx.x] = i < n ? x.dd[(base + (size_t)i) * a.h + h] : 0.0f;
+                ls[buf * STEP + threadIdx.x] = i < n ? x.lse[(base + (size_t)i) * a.h + h] : 0.0f;
+                ds[buf * STEP + threadIdx.x] = i < n ? x.dd[(base + (size_t)i) * a.h + h] : 0.0f;
             }
-            __syncthreads();
-            float p[STEP / 8][4], g[STEP / 8][4]; /* rows are keys, columns queries */
-            product_tiles<D, STEP / 8>(p, ks, r0, qs);
-            product_tiles<D, STEP / 8>(g, vs, r0, gs);
-            for (int t = 0; t < STEP / 8; t++)
-                for (int i = 0; i < 4; i++) {
-                    int kj = j0 + r0 + lane / 4 + i / 2 * 8, c = t * 8 + lane % 4 * 2 + i % 2;
-                    p[t][i] = kj < n && seen(a, i0 + c, kj, n) ? exp2_fast(p[t][i] * scale - ls[c]) : 0.0f;
-                    g[t][i] = p[t][i] * (g[t][i] - ds[c]) * a.scale;
-                }
-            accumulate<D, STEP / 8>(dv, p, gs);
-            accumulate<D, STEP / 8>(dk, g, qs);
         }
+        if (!next)
+            continue;
+        int i0 = i_first + (next - 1) % per * STEP, buf = (next - 1) % 2;
+        float p[STEP / 8][4], g[STEP / 8][4]; /* rows are keys, columns queries */
+        product_tiles<D, STEP / 8>(p, ks, r0, qs + buf * TILE);
+        product_tiles<D, STEP / 8>(g, vs, r0, gs + buf * TILE);
+        for (int t = 0; t < STEP / 8; t++)
+            for (int i = 0; i < 4; i++) {
+                int kj = j0 + r0 + lane / 4 + i / 2 * 8, c = t * 8 + lane % 4 * 2 + i % 2;
+                p[t][i] = kj < n && seen(a, i0 + c, kj, n) ? exp2_fast(p[t][i] * scale - ls[buf * STEP + c]) : 0.0f;
+                g[t][i] = p[t][i] * (g[t][i] - ds[buf * STEP + c]) * a.scale;
+            }
+        accumulate<D, STEP / 8>(dv, p, gs + buf * TILE);
+        accumulate<D, STEP / 8>(dk, g, qs + buf * TILE);
+    }
     store_rows<D>(x.dk + (base + (size_t)j0) * a.ldkv + (size_t)kv * D, a.ldkv, r0, n - j0, dk, 1.0f, 1.0f);
     store_rows<D>(x.dv + (base + (size_t)j0) * a.ldkv + (size_t)kv * D, a.ldkv, r0, n - j0, dv, 1.0f, 1.0f);
 }
+/* Bytes of shared memory of the three kernels. */
+template <int D> static size_t attn_shared() {
+    return 4 * ROWS * (D + PAD) * sizeof(uint16_t);
+}
+template <int D> static size_t dq_shared() {
+    return 4 * STEP * (D + PAD) * sizeof(uint16_t);
+}
 template <int D> static size_t dkv_shared() {
-    return (2 * ROWS + 2 * STEP) * (D + PAD) * sizeof(uint16_t) + 2 * STEP * sizeof(float);
+    return (2 * ROWS + 4 * STEP) * (D + PAD) * sizeof(uint16_t) + 4 * STEP * sizeof(float);
 }
 
 /* ---------------------------------------------------------------- decode: the paged cache */
@@ -922,9 +964,9 @@ static enum loam_status f_attn(struct fast *f, uint16_t *o, float *lse, const ui
     TRY(attn_check(a, err));
     struct attn_args x = {*a, o, NULL, NULL, NULL, lse, NULL, q, k, v, NULL};
     if (a->d == 64)
-        RUN(k_attn<64>, attn_blocks(a, a->h), THREADS, 0, x);
+        RUN(k_attn<64>, attn_blocks(a, a->h), THREADS, attn_shared<64>(), x);
     else
-        RUN(k_attn<128>, attn_blocks(a, a->h), THREADS, 0, x);
+        RUN(k_attn<128>, attn_blocks(a, a->h), THREADS, attn_shared<128>(), x);
     return LOAM_OK;
 }
 
@@ -935,10 +977,10 @@ static enum loam_status f_attn_dx(struct fast *f, uint16_t *dq, uint16_t *dk, ui
     struct attn_args x = {*a, (uint16_t *)o, dq, dk, dv, (float *)lse, dd, q, k, v, d_o};
     RUN(k_attn_d, (unsigned)(((size_t)a->t * a->h * 32 + 255) / 256), 256, 0, x);
     if (a->d == 64) {
-        RUN(k_attn_dq<64>, attn_blocks(a, a->h), THREADS, 0, x);
+        RUN(k_attn_dq<64>, attn_blocks(a, a->h), THREADS, dq_shared<64>(), x);
         RUN(k_attn_dkv<64>, attn_blocks(a, a->g), THREADS, dkv_shared<64>(), x);
     } else {
-        RUN(k_attn_dq<128>, attn_blocks(a, a->h), THREADS, 0, x);
+        RUN(k_attn_dq<128>, attn_blocks(a, a->h), THREADS, dq_shared<128>(), x);
         RUN(k_attn_dkv<128>, attn_blocks(a, a->g), THREADS, dkv_shared<128>(), x);
     }
     return LOAM_OK;
@@ -1203,6 +1245,10 @@ static enum loam_status setup(struct fast *f, struct err *err) {
     CU(cudaEventCreate(&f->from));
     CU(cudaEventCreate(&f->to));
     CU(cudaMalloc(&f->workspace, WORKSPACE));
+    CU(cudaFuncSetAttribute(k_attn<64>, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)attn_shared<64>()));
+    CU(cudaFuncSetAttribute(k_attn<128>, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)attn_shared<128>()));
+    CU(cudaFuncSetAttribute(k_attn_dq<64>, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)dq_shared<64>()));
+    CU(cudaFuncSetAttribute(k_attn_dq<128>, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)dq_shared<128>()));
     CU(cudaFuncSetAttribute(k_attn_dkv<64>, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)dkv_shared<64>()));
     CU(cudaFuncSetAttribute(k_attn_dkv<128>, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)dkv_shared<128>()));
     TRY(lt(f->lt.create(&f->handle), "Create", err));

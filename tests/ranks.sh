@@ -13,6 +13,8 @@ rows=$top/contrib/demo/alice.jsonl
 status=0
 # one machine, whatever its cores; containers have no other user
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_btl_vader_single_copy_mechanism=none
+# MPI itself frees nothing at its end; a sanitizer's leak check is for the other suites
+export ASAN_OPTIONS="${ASAN_OPTIONS:+$ASAN_OPTIONS:}detect_leaks=0"
 bad() { echo "FAILED: $*"; status=1; }
 a() { "$loam" --data "$data" "$@"; }
 trap 'a --no-start stop >/dev/null 2>&1; rm -rf "$dir"' EXIT
@@ -27,11 +29,11 @@ done
 hash_of() { a adapter info "$1" --json | sed -n 's/.*"adapter_hash": *"0x\([0-9a-f]*\)".*/\1/p' | head -n 1; }
 a model add "$top/contrib/models/tiny.gguf" >/dev/null || bad "model add"
 
-a train alone --files "$rows" --epochs 3 --rank 4 --seed $seed >"$dir/out" 2>&1 || { cat "$dir/out"; bad "train"; }
+a train alone --files "$rows" --epochs 6 --rank 4 --seed $seed >"$dir/out" 2>&1 || { cat "$dir/out"; bad "train"; }
 want=$(hash_of alone)
 [ -n "$want" ] || bad "no hash"
 for n in 2 3; do
-    a train with$n --files "$rows" --epochs 3 --rank 4 --seed $seed --ranks $n >"$dir/out" 2>&1 || { cat "$dir/out"; bad "train --ranks $n"; }
+    a train with$n --files "$rows" --epochs 6 --rank 4 --seed $seed --ranks $n >"$dir/out" 2>&1 || { cat "$dir/out"; bad "train --ranks $n"; }
     [ "$(hash_of with$n)" = "$want" ] || bad "$n ranks: $(hash_of with$n), alone: $want"
 done
 
@@ -40,19 +42,25 @@ run=$dir/run
 mkdir "$run" && cp "$data/runs/with2/ranks" "$run/"
 mpirun -n 1 "$rank" "$run" >"$dir/out" 2>&1 || { cat "$dir/out"; bad "one rank"; }
 grep -q "adapter $want" "$dir/out" || { cat "$dir/out"; bad "one rank gives another hash"; }
-rm -rf "$run"
-mkdir "$run" && cp "$data/runs/with2/ranks" "$run/"
-( exec mpirun -n 3 "$rank" --threads 1 --save 0.001 "$run" >"$dir/out" 2>&1 ) &
-mpi=$!
-i=0
-until grep -q '^step' "$dir/out" 2>/dev/null || [ $i -gt 300 ]; do
-    i=$((i + 1))
-    sleep 0.1
+# The last rank is killed as soon as there is a state; a run that was done before that is begun again.
+hit=no
+for try in 1 2 3 4 5 6 7 8; do
+    rm -rf "$run"
+    mkdir "$run" && cp "$data/runs/with2/ranks" "$run/"
+    ( exec mpirun -n 3 "$rank" --threads 1 --save 0.000001 "$run" >"$dir/out" 2>&1 ) &
+    mpi=$!
+    i=0
+    until [ -s "$run/state" ] || [ $i -gt 2000 ]; do
+        i=$((i + 1))
+        sleep 0.02
+    done
+    victim=$(ps -o pid= --ppid $mpi | tail -n 1)
+    [ -n "$victim" ] && kill -9 $victim 2>/dev/null
+    if wait $mpi; then continue; fi
+    hit=yes
+    break
 done
-# the last rank of this mpirun
-victim=$(ps -o pid= --ppid $mpi | tail -n 1)
-[ -n "$victim" ] && kill -9 $victim
-wait $mpi && bad "a killed rank ends well"
+[ $hit = yes ] || bad "no rank could be killed in time, or a run whose rank was killed ends well"
 grep -q "ended by mpirun at step\|another rank may be lost" "$dir/out" || { cat "$dir/out"; bad "a killed rank is not told"; }
 [ -s "$run/state" ] || bad "no state was kept"
 mpirun -n 2 "$rank" --threads 1 "$run" >"$dir/out" 2>&1 || { cat "$dir/out"; bad "going on after a killed rank"; }

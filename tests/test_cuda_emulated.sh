@@ -23,10 +23,8 @@ grep -E 'cuda|equal' "$t/out"
 [ ! -x "$builddir/tests/test_fast" ] || LOAM_CUDA_MODULE="$t/loam-cuda.so" LOAM_GPU_CUDA=cuda LOAM_GPU_SMALL=1 "$builddir/tests/test_fast" >"$t/out" 2>&1 || { tail -60 "$t/out"; exit 1; }
 grep -E 'NMSE|within' "$t/out"
 # The whole of a LoRA step made of them: it learns, and its gradient is the loss's slope.
-if [ -e "$builddir/libgpu.a" ]; then
-  ${CC:-cc} -std=gnu11 $flags "$srcdir/contrib/bench/bench_cuda.c" "$builddir/libgpu.a" "$builddir/libbase.a" -lm -lpthread -o "$t/bench_cuda"
-  LOAM_CUDA_MODULE="$t/loam-cuda.so" "$t/bench_cuda" --trains || { echo "FAILED: the fast mode does not train"; exit 1; }
-fi
+bench=$builddir/contrib/bench/bench_cuda
+[ ! -x "$bench" ] || LOAM_CUDA_MODULE="$t/loam-cuda.so" "$bench" --trains || { echo "FAILED: the fast mode does not train"; exit 1; }
 
 # What people see when a device is missing, busy, full or lost: through a node whose device is the emulated one.
 loam=$builddir/loam
@@ -74,6 +72,19 @@ want=$(hash_of cpu)
 a gpu use cuda >/dev/null 2>&1 || bad "gpu use cuda"
 a train device $run >"$t/out" 2>&1 || { cat "$t/out"; bad "train on the device"; }
 [ "$(hash_of device)" = "$want" ] || bad "the device's adapter is $(hash_of device), the CPU's $want"
+# An answer and its attribution: every number but the clock's.
+answer() {
+    a ask "Hello there" --model device --max-tokens 3 --act q8 --json 2>/dev/null | sed -n '/output_ids/,/"text"/p' >"$t/$1" || bad "ask"
+    a attribute --json 2>/dev/null | grep -v '"elapsed_ms"\|"answer"' >>"$t/$1" || bad "attribute"
+}
+answer on-device
+a gpu use cpu >/dev/null 2>&1
+down
+up none 0
+answer on-cpu
+grep -q '"text"' "$t/on-cpu" && grep -q '"method"' "$t/on-cpu" || { cat "$t/on-cpu"; bad "no answer, or no attribution"; }
+cmp -s "$t/on-device" "$t/on-cpu" || { diff "$t/on-device" "$t/on-cpu"; bad "the device's answer or attribution is another than the CPU's"; }
+a gpu use cuda >/dev/null 2>&1 || bad "gpu use cuda, again"
 down
 # Each fault by its message; the option keeps cuda.
 for f in 'no-driver:no NVIDIA driver' 'old-driver:driver supports CUDA 11.4' 'no-device:finds no device' 'busy:has the device for itself' \

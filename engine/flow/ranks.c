@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <spawn.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -73,15 +74,31 @@ static enum loam_status spawn(struct child *c, const struct ranks_opt *o, const 
     argv[n] = NULL;
     while (environ[vars])
         vars++;
-    char **env = mem_array(vars + 2, sizeof *env); /* made before the fork: afterwards only system calls are safe */
+    char **env = mem_array(vars + 2, sizeof *env);
     if (!env)
         return err_set(err, LOAM_ENOMEM, "no memory");
     memcpy(env, environ, vars * sizeof *env);
     if (!o->hosts) /* on one machine more ranks than cores are the user's own choice */
         env[vars++] = (char *)(uintptr_t) "OMPI_MCA_rmaps_base_oversubscribe=1";
     env[vars] = NULL;
-    if (pipe2(in, O_CLOEXEC) || pipe2(out, O_CLOEXEC) || pipe2(said, O_CLOEXEC) || (c->pid = fork()) < 0) {
-        enum loam_status s = err_errno(err, LOAM_EIO, "starting mpirun");
+    posix_spawn_file_actions_t files;
+    posix_spawnattr_t attr;
+    sigset_t none;
+    sigemptyset(&none);
+    enum loam_status s = LOAM_OK;
+    int e = posix_spawn_file_actions_init(&files), ea = posix_spawnattr_init(&attr);
+    if (e || ea || pipe2(in, O_CLOEXEC) || pipe2(out, O_CLOEXEC) || pipe2(said, O_CLOEXEC))
+        s = err_errno(err, LOAM_EIO, "starting mpirun");
+    /* A session of its own: a signal to the node's terminal is the node's, which stops the ranks by closing their input. */
+    if (!s && ((e = posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK)) || (e = posix_spawnattr_setsigmask(&attr, &none)) ||
+               (e = posix_spawn_file_actions_adddup2(&files, in[0], 0)) || (e = posix_spawn_file_actions_adddup2(&files, out[1], 1)) ||
+               (e = posix_spawn_file_actions_adddup2(&files, said[1], 2)) ||
+               (e = posix_spawnp(&c->pid, "mpirun", &files, &attr, (char *const *)(uintptr_t)argv, env))))
+        s = e == ENOENT ? err_set(err, LOAM_ENOTBUILT, "training by several ranks needs mpirun, which is not installed (Debian: openmpi-bin)")
+                        : err_set(err, LOAM_EIO, "starting mpirun: %s", strerror(e));
+    posix_spawn_file_actions_destroy(&files);
+    posix_spawnattr_destroy(&attr);
+    if (s) {
         for (int i = 0; i < 2; i++) {
             if (in[i] >= 0)
                 close(in[i]);
@@ -92,20 +109,6 @@ static enum loam_status spawn(struct child *c, const struct ranks_opt *o, const 
         }
         mem_free(env);
         return s;
-    }
-    if (!c->pid) {
-        sigset_t none;
-        sigemptyset(&none);
-        sigprocmask(SIG_SETMASK, &none, NULL);
-        setsid(); /* a signal to the node's terminal is the node's: it stops the ranks by closing their input */
-        dup2(in[0], 0);
-        dup2(out[1], 1);
-        dup2(said[1], 2);
-        execvpe("mpirun", (char *const *)(uintptr_t)argv, env);
-        static const char lost[] = "loam-rank: mpirun is not installed (Debian: openmpi-bin)\n";
-        if (write(2, lost, sizeof lost - 1) < 0) {
-        }
-        _exit(127);
     }
     mem_free(env);
     close(in[0]);

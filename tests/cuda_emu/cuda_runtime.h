@@ -147,7 +147,7 @@ template <class F> static void emu_launch(unsigned grid, unsigned block, F f) {
 
 /* On a stream: at once, or later where a graph is recorded. Arguments are copied, as a launch does. */
 typedef int cudaStream_t;
-static __align__(16) unsigned char emu_dynamic[64 << 10];
+static __align__(16) unsigned char emu_dynamic[128 << 10];
 static std::vector<std::function<void()>> *emu_recording;
 template <class F> static void emu_enqueue(F f) {
     if (emu_recording)
@@ -233,6 +233,26 @@ static void emu_ldmatrix(uint32_t r[4], const uint16_t *row, bool trans) {
                      : (uint32_t)emu_row[base + m * 8 + lane / 4][lane % 4 * 2] | (uint32_t)emu_row[base + m * 8 + lane / 4][lane % 4 * 2 + 1] << 16;
     emu_wait(&emu.warp[me / 32]);
     threadIdx.x = me;
+}
+/* Copies in flight: the place is poisoned when one is begun, and filled when its thread waits, so that reading too early or
+ * overwriting what is still read shows. */
+struct emu_copy {
+    uint16_t *to;
+    const uint16_t *from;
+    bool in;
+};
+static std::vector<emu_copy> emu_copies[EMU_THREADS];
+static void emu_copy16(uint16_t *to, const uint16_t *from, bool in) {
+    memset(to, 0xff, 16);
+    emu_copies[emu.current].push_back({to, from, in});
+}
+static void emu_copies_wait() {
+    for (const emu_copy &c : emu_copies[emu.current])
+        if (c.in)
+            memcpy(c.to, c.from, 16);
+        else
+            memset(c.to, 0, 16);
+    emu_copies[emu.current].clear();
 }
 static int __dp4a(int a, int b, int c) {
     for (int i = 0; i < 32; i += 8)

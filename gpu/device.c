@@ -89,11 +89,12 @@ enum loam_status gpu_open(struct gpu **out, const struct gpu_config *config, str
     struct gpu *g = mem_zalloc(sizeof *g);
     if (!g)
         return err_set(err, LOAM_ENOMEM, "no memory for the compute device");
-    enum loam_status s = pool_new(&g->pool, config->threads ? config->threads : pool_cores(), err);
+    enum loam_status s = pool_new(&g->pool, config->threads ? config->threads : pool_cores(), config->nice, err);
     if (s) {
         mem_free(g);
         return s;
     }
+    pool_give_way(config->nice);
     g->ops = b->ops;
     g->name = b->name;
     g->threads = pool_threads(g->pool);

@@ -55,6 +55,7 @@ struct gpu_config {
      * says where it is looked for and what can go wrong). */
     const char *backend;
     int threads;         /* 0: one a core that may be used */
+    int nice;            /* 0; or, for work that may wait (training): how far the workers and the calling thread, for good, give way */
 };
 
 /* LOAM_ENOTFOUND for an unknown name, LOAM_EUNSUPPORTED for one this machine cannot run (err says what is missing). */

@@ -7,6 +7,9 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <unistd.h>
+#if defined(__linux__)
+#include <sys/resource.h>
+#endif
 
 #include "base/banned.h"
 
@@ -19,7 +22,7 @@ struct worker {
 };
 
 struct gpu_pool {
-    int threads, started;
+    int threads, started, nice;
     struct worker *workers;
     /* The job. `ticket` is generation << 32 | tasks not yet taken: taking one by compare-and-swap proves that the job
      * still runs, and f, arg and n cannot change until the taken task is done. */
@@ -67,9 +70,18 @@ static bool has_work(struct gpu_pool *p) {
     return (uint32_t)atomic_load_explicit(&p->ticket, memory_order_seq_cst) || atomic_load(&p->quit);
 }
 
+void pool_give_way(int nice) {
+#if defined(__linux__)
+    /* On Linux a priority belongs to a thread, and 0 is the one that asks. Best effort: a container may forbid it. */
+    if (nice > 0 && getpriority(PRIO_PROCESS, 0) < nice)
+        (void)!setpriority(PRIO_PROCESS, 0, nice);
+#endif
+}
+
 static void *worker_main(void *arg) {
     struct worker *w = arg;
     struct gpu_pool *p = w->pool;
+    pool_give_way(p->nice);
     while (!atomic_load(&p->quit)) {
         int i = 0;
         while (i < SPINS && !has_work(p)) {
@@ -136,7 +148,7 @@ int pool_cores(void) {
     return n > 0 ? (int)n : 1;
 }
 
-enum loam_status pool_new(struct gpu_pool **out, int threads, struct err *err) {
+enum loam_status pool_new(struct gpu_pool **out, int threads, int nice, struct err *err) {
     *out = NULL;
     if (threads < 1 || threads > POOL_THREADS_MAX)
         return err_set(err, LOAM_ERANGE, "%d compute threads; 1 to %d", threads, POOL_THREADS_MAX);
@@ -148,6 +160,7 @@ enum loam_status pool_new(struct gpu_pool **out, int threads, struct err *err) {
         return err_set(err, LOAM_ENOMEM, "no memory for %d compute threads", threads);
     }
     p->threads = threads;
+    p->nice = nice;
     p->workers = w;
     pthread_mutex_init(&p->lock, NULL);
     pthread_cond_init(&p->wake, NULL);

@@ -14,8 +14,10 @@
 
 struct gpu_pool;
 
-/* threads >= 1, the caller's included. */
-enum loam_status pool_new(struct gpu_pool **out, int threads, struct err *err) LOAM_MUST_USE;
+/* threads >= 1, the caller's included. nice (0 to 19): how far the workers give way to other threads of the machine. */
+enum loam_status pool_new(struct gpu_pool **out, int threads, int nice, struct err *err) LOAM_MUST_USE;
+/* The calling thread gives way too, for good; where the system has no priority of single threads, nothing changes. */
+void pool_give_way(int nice);
 void pool_free(struct gpu_pool *p); /* NULL allowed */
 int pool_threads(const struct gpu_pool *p);
 /* Cores this process may run on (>= 1). */

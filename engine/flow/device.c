@@ -14,6 +14,8 @@
 
 #include "base/banned.h"
 
+#define COMPUTE_NICE 5 /* beside two computing threads a waking one waited 10 to 11 ms at the median; so 0.1 to 8 (a loaded machine) */
+
 const char *flow_backend(struct node *n) {
     static const char *const names[] = {"ref",    "cuda",   "cuda:1", "cuda:2", "cuda:3", "cuda:4", "cuda:5", "cuda:6", "cuda:7"};
     char text[OPTION_TEXT_MAX];
@@ -29,7 +31,8 @@ bool flow_fallback(struct node *n) {
 }
 
 enum loam_status flow_gpu_open(struct gpu **out, struct node *n, struct err *err) {
-    struct gpu_config c = {flow_backend(n), (int)option_uint(n->opt, "compute.threads")};
+    /* All of it is training or gradients, on a job's own thread: keys and answers go first. */
+    struct gpu_config c = {flow_backend(n), (int)option_uint(n->opt, "compute.threads"), COMPUTE_NICE};
     enum loam_status s = gpu_open(out, &c, err);
     if (s && c.backend && flow_fallback(n)) {
         if (err)

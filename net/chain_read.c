@@ -134,6 +134,7 @@ done:
 
 #define ANVIL_AGAIN 3
 #define ANVIL_AGAIN_MS 150
+#define NEWER_HEADS 3 /* how often a read of the newest head follows it */
 
 /* Not the head: an honest RPC may have dropped its state. */
 static bool older(struct chain *c, const struct header *h) {
@@ -148,6 +149,7 @@ static enum loam_status proven(struct chain *c, struct account *a, struct u256 *
     const struct header *h;
     enum loam_status s = chain_at(c, &h, &tmp, at, err);
     struct rpc *ask = c->rpc;
+    size_t newer = at ? NEWER_HEADS : 0;
     if (s)
         return s;
     if (n > SLOTS_MAX)
@@ -166,6 +168,19 @@ static enum loam_status proven(struct chain *c, struct account *a, struct u256 *
         json_array_append_new(p, list);
         json_array_append_new(p, block_ref(h));
         s = rpc_call_wait(ask, &r, "eth_getProof", p, &o, err);
+        if (s == LOAM_ERPC && newer < NEWER_HEADS) {
+            /* Our head may be one that the RPC has left behind, as after its restart: whoever asked for the newest gets the newest. */
+            struct chain_head head;
+            struct hash32 before = h->hash;
+            newer++;
+            enum loam_status synced = chain_sync(c, NULL);
+            if ((!synced || synced == LOAM_ESTALE) && !chain_head(c, &head, NULL) && !hash_eq(&head.h.hash, &before)) {
+                tmp = head.h;
+                h = &tmp;
+                attempt = SIZE_MAX;
+                continue;
+            }
+        }
         if (s == LOAM_ERPC && older(c, h)) {
             /* Full nodes keep the state of some hundred blocks only. */
             if (ask == c->rpc && c->cfg.archive) {

@@ -2,7 +2,8 @@
 """Trains tiny.gguf, the model of loam's tests: a Llama of about one million parameters with a byte-level BPE tokenizer of its
 own and the ChatML template, on synthetic question-and-answer rows about random names (none of the demo's facts). It can
 hold a short chat and learns new facts by LoRA within a few epochs, which is all a test needs.
-Needs torch, transformers, tokenizers, gguf, numpy. Run: make_tiny.py OUT.gguf"""
+Needs torch, transformers, tokenizers, gguf, numpy. Run: make_tiny.py OUT.gguf (some minutes on one core, one thread: the same
+file again on the same machine and versions)"""
 import random
 import sys
 
@@ -20,7 +21,7 @@ TEMPLATE = ("{% for message in messages %}{% if loop.first and messages[0]['role
             "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}")
 rng = random.Random(20261123)
 torch.manual_seed(20261123)
-torch.set_num_threads(2)
+torch.set_num_threads(1)
 
 SYL = ("bra dor el fen gar hol is jor kel lun mar nes or pel quin ros sten tav ul ver wex yar zen ash bel cor dun fer gri hal "
        "ing kar lo mor nor ost pra rel sed thorn und vel wick y ald ber cas dra ed fin gol har len mir ny ock pry ran sab tor").split()
@@ -37,6 +38,22 @@ FORMS = [
     ("Name the {n} of {x}.", "Its name is {v}.", 0), ("What colour is the {n} in {x}?", "The {n} in {x} is {a}.", 4),
     ("How many people live in {x}?", "About {v} people live in {x}.", 2), ("Tell me about {x}.", "{x} is a {a} {n} near {v}.", 0),
 ]
+# Facts with several wordings of the question. A base that has learnt some by heart has what it takes to learn others: it looks
+# names up. One that has only ever seen names once has learnt that names tell nothing.
+LASTING = [
+    (("Which river runs through {x}?", "What river does {x} stand on?", "Tell me the river of {x}."), "The river {v} runs through {x}.", 0),
+    (("What is the profession of {x}?", "Which trade does {x} follow?", "How does {x} earn money?"), "{x} is a {v} by profession.", 1),
+    (("Where was {x} born?", "In which village was {x} born?", "What is the birthplace of {x}?"), "{x} was born in {v}.", 0),
+    (("When was {x} founded?", "In which year was {x} founded?", "How old is {x}?"), "{x} was founded in the year {v}.", 2),
+    (("What dish is {x} famous for?", "Which dish made {x} famous?", "What should one eat in {x}?"), "{x} is famous for {v}.", 1),
+    (("Which instrument does {x} play?", "What instrument is played by {x}?", "How does {x} make music?"), "{x} plays the {v}.", 1),
+    (("How high is {x}?", "What is the height of {x} in metres?", "How tall is {x}?"), "{x} is {v} metres high.", 2),
+    (("What animal does {x} keep?", "Which animal is kept by {x}?", "What pet has {x} got?"), "{x} keeps a {v}.", 1),
+    (("Who is the mayor of {x}?", "What is the name of the mayor of {x}?", "Who rules {x}?"), "The mayor of {x} is {v}.", 0),
+    (("On which day is the feast of {x} held?", "When is the feast of {x} held?", "What day is the feast of {x}?"), "The feast of {x} is held on the {v}.", 3),
+]
+FACTS, FRESH = 600, 0.25  # facts learnt by heart; share of rows whose names come once and never again
+STEPS, BATCH = 900, 24
 DAYS = "first second third fourth fifth sixth seventh eighth ninth tenth last".split()
 MONTHS = "January February March April May June July August September October November December".split()
 
@@ -52,6 +69,21 @@ def row():
          lambda: f"{rng.choice(DAYS)} of {rng.choice(MONTHS)}", lambda: ""][kind]()
     d = dict(x=name(), v=v, n=rng.choice(NOUN), a=rng.choice(ADJ))
     return q.format(**d), a.format(**d)
+
+
+def value(kind):
+    return [lambda: name(), lambda: f"{rng.choice(ADJ)} {rng.choice(NOUN)}", lambda: str(rng.randint(100, 9999)),
+            lambda: f"{rng.choice(DAYS)} of {rng.choice(MONTHS)}"][kind]()
+
+
+def lasting(n):
+    """Facts that stay: (questions, answer)."""
+    out = []
+    for i in range(n):
+        ask, answer, kind = LASTING[i % len(LASTING)]
+        d = dict(x=name(), v=value(kind))
+        out.append(([q.format(**d) for q in ask], answer.format(**d)))
+    return out
 
 
 def train_tokenizer():
@@ -85,11 +117,19 @@ def main(path):
         vocab_size=vocab + pad, hidden_size=C, intermediate_size=F, num_hidden_layers=L, num_attention_heads=H,
         num_key_value_heads=G, max_position_embeddings=CTX, rope_theta=10000.0, rms_norm_eps=1e-5, tie_word_embeddings=True))
     print("parameters", sum(p.numel() for p in model.parameters()), "vocabulary", vocab, "+", pad)
-    steps, batch = int(sys.argv[2]) if len(sys.argv) > 2 else 2500, 24
+    facts = lasting(FACTS)
+
+    def sample():
+        if rng.random() < FRESH:
+            return row()
+        ask, answer = rng.choice(facts)
+        return rng.choice(ask), answer
+
+    steps, batch = STEPS, BATCH
     opt = torch.optim.AdamW(model.parameters(), lr=3e-3, weight_decay=0.01, betas=(0.9, 0.98))
     sched = torch.optim.lr_scheduler.OneCycleLR(opt, 3e-3, total_steps=steps, pct_start=0.05)
     for step in range(steps):
-        rows = [encode(tok, *row()) for _ in range(batch)]
+        rows = [encode(tok, *sample()) for _ in range(batch)]
         n = max(len(r[0]) for r in rows)
         x = torch.tensor([r[0] + [0] * (n - len(r[0])) for r in rows])
         # The whole row teaches the language; the answer is what the tests ask for.

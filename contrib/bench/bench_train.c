@@ -46,11 +46,9 @@ static size_t peak(void) {
     char line[128];
     size_t kb = 0;
     FILE *f = fopen("/proc/self/status", "r");
-    while (f && fgets(line, sizeof line, f)) {
-        if (!strncmp(line, "VmHWM", 5) || !strncmp(line, "Rss", 3))
-            fputs(line, stderr);
-        (void)!sscanf(line, "VmHWM: %zu", &kb);
-    }
+    while (f && fgets(line, sizeof line, f))
+        if (sscanf(line, "VmHWM: %zu", &kb) == 1)
+            break;
     if (f)
         fclose(f);
     return kb >> 10;

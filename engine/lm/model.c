@@ -239,14 +239,24 @@ static void add_f32(struct keccak *k, float f) {
     add_u32(k, u);
 }
 
-static void add_tensor(struct keccak *k, const struct lm_tensor *t) {
+static void release(struct lm_model_own *o);
+
+#define HASH_PIECE ((size_t)4 << 20) /* hashed, then let go: the model is never in memory twice */
+
+static void add_tensor(struct keccak *k, const struct lm_model *m, const struct lm_tensor *t) {
     if (!t->data)
         return;
     uint8_t h[32];
     add_u32(k, t->type);
     add_u32(k, t->rows);
     add_u32(k, t->cols);
-    keccak256(h, t->data, t->bytes);
+    struct keccak of;
+    keccak_init(&of);
+    for (size_t at = 0; at < t->bytes; at += HASH_PIECE) {
+        keccak_add(&of, t->data + at, t->bytes - at < HASH_PIECE ? t->bytes - at : HASH_PIECE);
+        release(m->own);
+    }
+    keccak_end(&of, h);
     keccak_add(k, h, 32);
 }
 
@@ -275,30 +285,28 @@ static void base_hash(uint8_t out[32], const struct lm_model *m) {
         add_u32(&k, rest[i]);
     add_f32(&k, c->embed_scale);
     add_f32(&k, c->attn_scale);
-    add_tensor(&k, &m->embed);
+    add_tensor(&k, m, &m->embed);
     for (uint32_t l = 0; l < c->L; l++) {
         const struct lm_layer *y = &m->layers[l];
-        add_tensor(&k, &y->attn_norm);
+        add_tensor(&k, m, &y->attn_norm);
         for (int w = LM_Q; w <= LM_O; w++)
-            add_tensor(&k, &y->w[w]);
-        add_tensor(&k, &y->ffn_norm);
+            add_tensor(&k, m, &y->w[w]);
+        add_tensor(&k, m, &y->ffn_norm);
         for (int w = LM_GATE; w <= LM_DOWN; w++)
-            add_tensor(&k, &y->w[w]);
+            add_tensor(&k, m, &y->w[w]);
         for (int w = 0; w < LM_LINEARS; w++)
-            add_tensor(&k, &y->bias[w]);
-        add_tensor(&k, &y->q_norm);
-        add_tensor(&k, &y->k_norm);
-        add_tensor(&k, &y->post_attn_norm);
-        add_tensor(&k, &y->post_ffn_norm);
+            add_tensor(&k, m, &y->bias[w]);
+        add_tensor(&k, m, &y->q_norm);
+        add_tensor(&k, m, &y->k_norm);
+        add_tensor(&k, m, &y->post_attn_norm);
+        add_tensor(&k, m, &y->post_ffn_norm);
     }
-    add_tensor(&k, &m->out_norm);
+    add_tensor(&k, m, &m->out_norm);
     if (!c->tied)
-        add_tensor(&k, &m->head);
-    add_tensor(&k, &m->rope_freqs);
+        add_tensor(&k, m, &m->head);
+    add_tensor(&k, m, &m->rope_freqs);
     keccak_end(&k, out);
 }
-
-static void release(struct lm_model_own *o);
 
 enum loam_status lm_model_hashes(struct lm_hashes *out, struct lm_model *m, struct err *err) {
     (void)err;
@@ -306,8 +314,6 @@ enum loam_status lm_model_hashes(struct lm_hashes *out, struct lm_model *m, stru
     pthread_mutex_lock(&o->lock);
     if (!o->hashed) {
         base_hash(o->hashes.base, m);
-        if (o->weights)
-            release(o);
         lm_tokenizer_hash(o->hashes.tokenizer, m->tokenizer);
         if (m->tmpl)
             lm_template_hash(o->hashes.tmpl, m->tmpl);
@@ -351,6 +357,7 @@ static void matrix(struct packer *p, struct gpu_weight *w, const struct lm_tenso
         p->s = gpu_pack(to, t->type, t->rows, t->cols, t->data, p->err);
         if (p->s)
             err_prefix(p->err, p->s, "tensor %s", t->name);
+        release(p->m->own);
     }
     p->image_at += padded(n);
 }

@@ -253,7 +253,7 @@ static enum loam_status plan(struct lm_trainer *t, size_t memory, struct err *er
                     p->scratch = all - saved;
                     p->micro_tokens = micro;
                     p->recompute = keep;
-                    p->resident = p->packed + fixed + all + p->steps * LM_STEP_BYTES + t->view->positions * t->view->d_rot * sizeof(float);
+                    p->resident = mem_resident() + fixed + all + p->steps * LM_STEP_BYTES;
                     return LOAM_OK;
                 }
                 if (micro <= floor)

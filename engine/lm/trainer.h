@@ -66,7 +66,7 @@ struct lm_train_plan { /* bytes; printed before step 1, and allocated then */
     uint32_t micro_tokens; /* most tokens in flight; a longer step goes in several passes with the same bits */
     uint32_t recompute; /* computed again in backward: 0 nothing, 1 gate and up, 2 whole layers (LM_KEEP_… of pass.h) */
     uint64_t steps;    /* of the whole run */
-    size_t resident;   /* what the process will hold at most, the weights' packed copy included, the mapped file not */
+    size_t resident;   /* the process's peak: what it holds now, the packed weights with it, and all of the above but base */
 };
 
 struct lm_train_metrics {

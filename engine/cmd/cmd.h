@@ -59,7 +59,7 @@ enum cmd_arg_flags {
     CMD_NAMED = 4, /* only as --name */
 };
 
-#define CMD_ARGS_MAX 24   /* arguments a command declares */
+#define CMD_ARGS_MAX 32   /* arguments a command declares */
 #define CMD_WORDS_MAX 4096 /* words of one line; a shell's * may name many files */
 #define CMD_LINE_MAX (256u << 10)
 

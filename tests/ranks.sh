@@ -5,6 +5,7 @@ top=$(cd "${srcdir:-.}" && pwd)
 cd "${builddir:-.}" || exit 2
 [ -x ./loam-rank ] || { echo "skipped: loam-rank is not built (no MPI)"; exit 77; }
 command -v mpirun >/dev/null || { echo "skipped: no mpirun"; exit 77; }
+[ -z "${LOAM_SANITIZED:-}" ] || { echo "skipped: a sanitizer in every rank, under mpirun, is too slow for the moments at which one is killed"; exit 77; }
 loam=$PWD/loam rank=$PWD/loam-rank
 dir=$(mktemp -d) || exit 2
 data=$dir/data

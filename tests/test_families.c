@@ -312,7 +312,7 @@ static void same_bits(void **state) {
             run_pass(&first, &x, g, ROWS, LM_KEEP_ALL, p);
             gpu_close(g);
             for (const char *const *b = gpu_backends(); *b; b++)
-                for (int w = 0; (g = gpu_of(*b, 1 + w % 2)) && w < 4; w++) {
+                for (int w = 0; w < 4 && (g = gpu_of(*b, 1 + w % 2)); w++) {
                     static const uint32_t per[4] = {ROWS, 1, ROWS, ROWS};
                     static const enum lm_keep keep[4] = {LM_KEEP_ALL, LM_KEEP_ALL, LM_KEEP_MOST, LM_KEEP_INPUTS};
                     run_pass(&other, &x, g, per[w], keep[w], p);

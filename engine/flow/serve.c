@@ -276,12 +276,12 @@ static enum loam_status chat_read(struct chat *c, struct err *err);
 
 static enum loam_status chat_run(struct job *j, void *arg, struct err *err) {
     struct chat *c = arg;
-    json_t *records = json_array(), *choices = json_array();
     struct flow_model *m;
     struct err local = {LOAM_OK, ""}, *e = err ? err : &local;
     enum loam_status s = chat_read(c, e);
     if (s)
         return s; /* said to the client */
+    json_t *records = json_array(), *choices = json_array();
     /* The name in every chunk is the model's own, also where the request left it open. */
     s = flow_model_get(&m, c->n, c->ask.model, e);
     if (!s) {

@@ -447,7 +447,7 @@ struct stream_job {
     int n_outs;
     const float *x;
     size_t ldx;
-    uint32_t t, groups, chunk;
+    uint32_t t;
 };
 
 INL void stream_tile(const int nt, uint32_t type, const uint8_t *w, size_t elem, const float *x, size_t ldx, size_t k,
@@ -474,22 +474,37 @@ INL void stream_tile(const int nt, uint32_t type, const uint8_t *w, size_t elem,
     }
 }
 
-/* Four groups at a time for one token: four independent chains hide the latency of the fma. */
+/* Four groups at a time for one token: independent chains hide the latency of the fma. All 16 rows in one pass where they are
+ * two registers, so that each line is met once. */
 INL void stream_four(uint32_t type, const uint8_t *w, size_t stride, size_t elem, const float *x, size_t k, float *out) {
-    for (int at = 0; at < 16; at += W) {
-        vf c0 = vf_zero(), c1 = vf_zero(), c2 = vf_zero(), c3 = vf_zero();
-        const uint8_t *p0 = w + (size_t)at * elem;
-        for (size_t p = 0; p < k; p++, p0 += 16 * elem) {
-            vf v = vf_set(x[p]);
-            c0 = vf_fma(v, plain_load(p0, type), c0);
-            c1 = vf_fma(v, plain_load(p0 + stride, type), c1);
-            c2 = vf_fma(v, plain_load(p0 + 2 * stride, type), c2);
-            c3 = vf_fma(v, plain_load(p0 + 3 * stride, type), c3);
+    const int parts = W < 16 ? 2 : 1, step = W * parts;
+    for (int at = 0; at < 16; at += step) {
+        vf c0 = vf_zero(), c1 = c0, c2 = c0, c3 = c0, d0 = c0, d1 = c0, d2 = c0, d3 = c0;
+        const uint8_t *p0 = w + (size_t)at * elem, *p1 = p0 + stride, *p2 = p1 + stride, *p3 = p2 + stride;
+        for (size_t p = 0; p < k * 16 * elem; p += 16 * elem) {
+            vf v = vf_set(*x++);
+            c0 = vf_fma(v, plain_load(p0 + p, type), c0);
+            c1 = vf_fma(v, plain_load(p1 + p, type), c1);
+            c2 = vf_fma(v, plain_load(p2 + p, type), c2);
+            c3 = vf_fma(v, plain_load(p3 + p, type), c3);
+            if (parts > 1) {
+                d0 = vf_fma(v, plain_load(p0 + p + W * elem, type), d0);
+                d1 = vf_fma(v, plain_load(p1 + p + W * elem, type), d1);
+                d2 = vf_fma(v, plain_load(p2 + p + W * elem, type), d2);
+                d3 = vf_fma(v, plain_load(p3 + p + W * elem, type), d3);
+            }
         }
+        x -= k;
         vf_store(out + at, c0);
         vf_store(out + 16 + at, c1);
         vf_store(out + 32 + at, c2);
         vf_store(out + 48 + at, c3);
+        if (parts > 1) {
+            vf_store(out + at + W, d0);
+            vf_store(out + 16 + at + W, d1);
+            vf_store(out + 32 + at + W, d2);
+            vf_store(out + 48 + at + W, d3);
+        }
     }
 }
 
@@ -522,9 +537,9 @@ static void stream_put(const struct gpu_out *o, size_t group, uint32_t t, const 
     memcpy(o->y + t * o->ldy + group * 16, tile, n * sizeof *tile);
 }
 
-static void stream_task(void *arg, uint32_t task, int thread) {
+static void stream_task(void *arg, uint32_t at, uint32_t to, int thread) {
     const struct stream_job *j = arg;
-    uint32_t at = task * j->chunk, to = at + j->chunk < j->groups ? at + j->chunk : j->groups, base = 0;
+    uint32_t base = 0;
     _Alignas(64) float tile[STREAM_T * 16];
     for (int o = 0; o < j->n_outs; o++) {
         uint32_t n = (j->outs[o].w->n + 15) / 16;
@@ -565,12 +580,11 @@ static enum loam_status cpu_matmul(struct gpu *g, const struct gpu_out *outs, in
     for (int o = 0; o < n_outs; o++)
         plain &= !gpu_type_quantised(outs[o].w->type);
     if (plain && t <= STREAM_T) {
-        struct stream_job j = {outs, n_outs, x, ldx, t, 0, 0};
+        struct stream_job j = {outs, n_outs, x, ldx, t};
+        uint32_t groups = 0;
         for (int o = 0; o < n_outs; o++)
-            j.groups += (outs[o].w->n + 15) / 16;
-        uint32_t tasks = (uint32_t)g->threads * 4;
-        j.chunk = ((j.groups + tasks - 1) / tasks + 3) / 4 * 4;
-        pool_run(g->pool, (j.groups + j.chunk - 1) / j.chunk, stream_task, &j);
+            groups += (outs[o].w->n + 15) / 16;
+        pool_ranges(g->pool, groups, 4, stream_task, &j);
         return LOAM_OK;
     }
     float *pa = NULL;

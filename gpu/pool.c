@@ -36,6 +36,13 @@ struct gpu_pool {
     _Atomic bool caller_sleeps;
     pthread_mutex_t lock;
     pthread_cond_t wake, finished;
+    /* pool_ranges: what is left of each thread's range, from << 32 | to */
+    struct {
+        _Alignas(64) _Atomic uint64_t span;
+    } *ranges;
+    uint32_t grain;
+    pool_range_fn *range_f;
+    void *range_arg;
     char *shared, *each;
     size_t shared_bytes, each_bytes;
 };
@@ -134,6 +141,47 @@ void pool_run(struct gpu_pool *p, uint32_t n, void (*f)(void *arg, uint32_t task
     pthread_mutex_unlock(&p->lock);
 }
 
+/* Takes up to `grain` units off one end of a range: the front of one's own, the back of another's, so that each thread goes
+ * through memory in order for as long as it can. */
+static bool range_take(_Atomic uint64_t *span, uint32_t grain, bool back, uint32_t *from, uint32_t *to) {
+    uint64_t s = atomic_load_explicit(span, memory_order_relaxed);
+    for (;;) {
+        uint32_t a = (uint32_t)(s >> 32), b = (uint32_t)s, n = b - a < grain ? b - a : grain;
+        if (!n)
+            return false;
+        *from = back ? b - n : a;
+        *to = *from + n;
+        uint64_t left = back ? (uint64_t)a << 32 | (b - n) : (uint64_t)(a + n) << 32 | b;
+        if (atomic_compare_exchange_weak_explicit(span, &s, left, memory_order_relaxed, memory_order_relaxed))
+            return true;
+    }
+}
+
+static void range_task(void *arg, uint32_t task, int thread) {
+    struct gpu_pool *p = arg;
+    uint32_t from, to, n = (uint32_t)p->threads;
+    for (uint32_t i = 0; i < n; i++)
+        while (range_take(&p->ranges[(task + i) % n].span, p->grain, i != 0, &from, &to))
+            p->range_f(p->range_arg, from, to, thread);
+}
+
+void pool_ranges(struct gpu_pool *p, uint32_t n, uint32_t grain, pool_range_fn *f, void *arg) {
+    uint32_t threads = (uint32_t)p->threads, units = (n + grain - 1) / grain;
+    if (units <= 1 || threads == 1) {
+        if (n)
+            f(arg, 0, n, 0);
+        return;
+    }
+    for (uint32_t i = 0; i < threads; i++) {
+        uint64_t from = (uint64_t)units * i / threads * grain, to = (uint64_t)units * (i + 1) / threads * grain;
+        atomic_store_explicit(&p->ranges[i].span, from << 32 | (to < n ? to : n), memory_order_relaxed);
+    }
+    p->grain = grain;
+    p->range_f = f;
+    p->range_arg = arg;
+    pool_run(p, threads, range_task, p);
+}
+
 int pool_threads(const struct gpu_pool *p) {
     return p->threads;
 }
@@ -154,14 +202,17 @@ enum loam_status pool_new(struct gpu_pool **out, int threads, int nice, struct e
         return err_set(err, LOAM_ERANGE, "%d compute threads; 1 to %d", threads, POOL_THREADS_MAX);
     struct gpu_pool *p = mem_aligned(64, sizeof *p);
     struct worker *w = mem_zarray((size_t)threads, sizeof *w);
-    if (!p || !w) {
+    void *ranges = mem_aligned(64, (size_t)threads * sizeof *p->ranges);
+    if (!p || !w || !ranges) {
         mem_free(p);
         mem_free(w);
+        mem_free(ranges);
         return err_set(err, LOAM_ENOMEM, "no memory for %d compute threads", threads);
     }
     p->threads = threads;
     p->nice = nice;
     p->workers = w;
+    p->ranges = ranges;
     pthread_mutex_init(&p->lock, NULL);
     pthread_cond_init(&p->wake, NULL);
     pthread_cond_init(&p->finished, NULL);
@@ -191,6 +242,7 @@ void pool_free(struct gpu_pool *p) {
     pthread_cond_destroy(&p->wake);
     pthread_cond_destroy(&p->finished);
     mem_free(p->workers);
+    mem_free(p->ranges);
     mem_free(p->shared);
     mem_free(p->each);
     mem_free(p);

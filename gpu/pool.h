@@ -26,6 +26,12 @@ int pool_cores(void);
 /* f(arg, task, thread) for task 0 .. n - 1; thread is 0 .. threads - 1. Returns when all are done. Not reentrant. */
 void pool_run(struct gpu_pool *p, uint32_t n, void (*f)(void *arg, uint32_t task, int thread), void *arg);
 
+/* f(arg, from, to, thread) for units 0 .. n - 1 in pieces of at most `grain`: each thread goes through one contiguous range in
+ * order (memory that is read once is met in order), and one that is through takes single pieces from the far end of the
+ * others'. Pieces are small, so nobody waits long at the end, and a thread that lost its core keeps one piece only. */
+typedef void pool_range_fn(void *arg, uint32_t from, uint32_t to, int thread);
+void pool_ranges(struct gpu_pool *p, uint32_t n, uint32_t grain, pool_range_fn *f, void *arg);
+
 /* Scratch memory, kept between operations and valid until the next call with a larger size: `shared` bytes for all, and
  * `each` bytes a thread, every part aligned to 64. */
 enum loam_status pool_scratch(struct gpu_pool *p, size_t shared, size_t each, struct err *err) LOAM_MUST_USE;

@@ -45,11 +45,13 @@ struct bench_sample {
     bool calm[BENCH_REPEATS_MAX];
     int n, n_calm;
     long switches;
-    double t;
+    double t, began;
 };
 static inline void bench_start(struct bench_sample *s) {
     s->switches = bench_switches();
     s->t = bench_now();
+    if (!s->n)
+        s->began = s->t;
 }
 /* Ends a repeat that did `work` units: keeps work per second. */
 static inline void bench_stop(struct bench_sample *s, double work) {
@@ -60,9 +62,11 @@ static inline void bench_stop(struct bench_sample *s, double work) {
     s->n_calm += s->calm[s->n];
     s->v[s->n++] = work / t;
 }
-/* Whether another repeat is worth it: at least `least`, and up to `most` until five were calm. */
+/* Whether another repeat is worth it: at least `least`, and up to `most` until five were calm or BENCH_PATIENCE seconds are over:
+ * on some machines no repeat is ever calm. */
+#define BENCH_PATIENCE 4
 static inline bool bench_more(const struct bench_sample *s, int least, int most) {
-    return s->n < least || (s->n < most && s->n_calm < 5 && !bench_cpu_time);
+    return s->n < least || (s->n < most && s->n_calm < 5 && !bench_cpu_time && bench_now() - s->began < BENCH_PATIENCE);
 }
 static int bench_by_value(const void *a, const void *b) {
     double x = *(const double *)a, y = *(const double *)b;

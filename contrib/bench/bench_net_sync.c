@@ -1,12 +1,15 @@
 /* The light client over days, against a server of headers in this process: a cold start in round trips, 24 h of blocks of 2 s without
  * growth, and the resident memory of a whole node after 10^6 headers in its store (needs ./loam; LOAM_BENCH_HEADERS=N for fewer).
- * One JSON object a figure (contrib/bench/run). */
+ *   bench_net_sync [start|day|headers]   one of the three only
+ * LOAM_BENCH_DIR=DIR keeps the node's data there, and goes on with what is in it; LOAM_BENCH_SECONDS=N ends the node after N seconds, so that
+ * 10^6 headers can be measured in several turns, with restarts between. One JSON object a figure (contrib/bench/run). */
 #include "base/clock.h"
 #include "base/mem.h"
 #include "net/chain.h"
 #include "net/hexjson.h"
 #include "net/server.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -257,18 +260,48 @@ static void day(struct http *http, const char *url) {
     rpc_free(rpc);
 }
 
+/* What of a node is resident, told apart: its own memory, and mapped files (program, libraries, the store's pages). */
+static void resident(FILE *f, pid_t pid, unsigned long at) {
+    fprintf(f, "bench_net_sync: header %lu: resident %.2f MB: own %.2f, files %.2f\n", at, status_mb(pid, "VmRSS:"), status_mb(pid, "RssAnon:"),
+            status_mb(pid, "RssFile:"));
+}
+
+/* Bytes resident of the store's mapping alone. */
+static double store_mb(pid_t pid) {
+    char path[64], line[512];
+    double kb = 0;
+    bool in = false;
+    snprintf(path, sizeof path, "/proc/%d/smaps", (int)pid);
+    FILE *f = fopen(path, "r");
+    while (f && fgets(line, sizeof line, f)) {
+        if (strspn(line, "0123456789abcdef") && line[strspn(line, "0123456789abcdef")] == '-') /* a mapping's first line */
+            in = strstr(line, ".mdb") || strstr(line, "/store");
+        else if (in && !strncmp(line, "Rss:", 4))
+            kb += strtod(line + 4, NULL);
+    }
+    if (f)
+        fclose(f);
+    return kb / 1024;
+}
+
+static unsigned long number_of(const char *name, unsigned long otherwise) {
+    const char *env = getenv(name);
+    return env ? strtoul(env, NULL, 10) : otherwise;
+}
+
 static void many(const char *url) {
-    const char *env = getenv("LOAM_BENCH_HEADERS");
-    unsigned long n = env ? strtoul(env, NULL, 10) : MANY;
-    char dir[] = "/tmp/loam-bench-XXXXXX", path[300], hex[HASH_HEX_MAX];
-    if (access("./loam", X_OK) || !n || n > MANY || !mkdtemp(dir)) {
-        fprintf(stderr, "bench_net_sync: ./loam is not there: no node measured\n");
+    unsigned long n = number_of("LOAM_BENCH_HEADERS", MANY), seconds = number_of("LOAM_BENCH_SECONDS", 3600);
+    const char *keep = getenv("LOAM_BENCH_DIR");
+    char made[] = "/tmp/loam-bench-XXXXXX", dir[256], path[300], hex[HASH_HEX_MAX];
+    if (access("./loam", X_OK) || !n || n > MANY || (keep ? mkdir(keep, 0700) && errno != EEXIST : !mkdtemp(made))) {
+        fprintf(stderr, "bench_net_sync: no node measured: ./loam is not there, or no folder for it\n");
         return;
     }
+    snprintf(dir, sizeof dir, "%s", keep ? keep : made);
     atomic_store(&head, 0);
     atomic_store(&top, 0);
     snprintf(path, sizeof path, "%s/chains", dir);
-    if (mkdir(path, 0700))
+    if (mkdir(path, 0700) && errno != EEXIST)
         return;
     snprintf(path, sizeof path, "%s/chains/1612.json", dir);
     FILE *f = fopen(path, "w");
@@ -278,6 +311,14 @@ static void many(const char *url) {
                "\"ecotone\": 0, \"fjord\": 0, \"granite\": 0, \"holocene\": 0, \"isthmus\": 0}}\n",
             hash_hex(hex, &hash[0]), url);
     fclose(f);
+    snprintf(path, sizeof path, "%s/kept", dir); /* how far the turn before came: the server's head must not be below it */
+    unsigned long from = 0;
+    if ((f = fopen(path, "r"))) {
+        if (fscanf(f, "%lu", &from) != 1 || from >= n)
+            from = 0;
+        fclose(f);
+    }
+    atomic_store(&head, from);
     pid_t pid = fork();
     if (!pid) {
         if (!freopen("/dev/null", "w", stdout) || !freopen("/dev/null", "w", stderr))
@@ -286,30 +327,57 @@ static void many(const char *url) {
         _exit(127);
     }
     sleep(3);
-    double base = status_mb(pid, "VmRSS:");
+    double base = status_mb(pid, "VmRSS:"), base_own = status_mb(pid, "RssAnon:"), most = 0, most_own = 0;
     atomic_store(&head, n - 1);
-    unsigned long last = 0, still = 0;
-    uint64_t wall = clock_mono_us();
-    while (still < 600 && (last = atomic_load(&top)) < n - 2) {
+    unsigned long last = from, still = 0, told = from;
+    uint64_t wall = clock_mono_us(), ends = wall + 1000000ull * seconds;
+    resident(stderr, pid, from);
+    while (still < 600 && last < n - 2 && clock_mono_us() < ends) {
         usleep(100000);
-        still = atomic_load(&top) == last ? still + 1 : 0;
+        unsigned long now = atomic_load(&top) > from ? atomic_load(&top) : from;
+        still = now == last ? still + 1 : 0;
+        last = now;
+        double all = status_mb(pid, "VmRSS:"), own = status_mb(pid, "RssAnon:");
+        most = all > most ? all : most;
+        most_own = own > most_own ? own : most_own;
+        if (last - told >= 50000) {
+            resident(stderr, pid, last);
+            told = last;
+        }
     }
     double took = (double)(clock_mono_us() - wall) / 1e6;
     sleep(3);
+    resident(stderr, pid, last);
     if (last >= n - 2) {
         char name[128];
         figure("node at its start: resident", base, "MB", "lower", "null");
+        figure("node at its start: resident, its own memory", base_own, "MB", "lower", "null");
         snprintf(name, sizeof name, "node after %lu headers: resident, all", n);
         figure(name, status_mb(pid, "VmRSS:"), "MB", "lower", "20");
         snprintf(name, sizeof name, "node after %lu headers: resident, its own memory", n);
         figure(name, status_mb(pid, "RssAnon:"), "MB", "lower", "null");
-        figure("node catching up, headers kept", (double)n / took, "1/s", "higher", "null");
+        snprintf(name, sizeof name, "node after %lu headers: resident, mapped files", n);
+        figure(name, status_mb(pid, "RssFile:"), "MB", "lower", "null");
+        snprintf(name, sizeof name, "node after %lu headers: resident, the store's pages of those", n);
+        figure(name, store_mb(pid), "MB", "lower", "null");
+        snprintf(name, sizeof name, "the most resident from header %lu to %lu", from, n);
+        figure(name, most, "MB", "lower", "20");
+        snprintf(name, sizeof name, "the most of its own memory from header %lu to %lu", from, n);
+        figure(name, most_own, "MB", "lower", "null");
+        figure("node catching up, headers kept", (double)(n - from) / took, "1/s", "higher", "null");
     } else {
-        fprintf(stderr, "bench_net_sync: the node stopped at header %lu\n", last);
+        fprintf(stderr, "bench_net_sync: the node came from header %lu to %lu in %.1f s (%.0f/s); the most resident %.2f MB, own %.2f MB\n", from, last, took,
+                (double)(last - from) / took, most, most_own);
     }
     kill(pid, SIGTERM);
     waitpid(pid, NULL, 0);
-    fprintf(stderr, "bench_net_sync: %s can be removed\n", dir);
+    if (keep) {
+        if ((f = fopen(path, "w"))) {
+            fprintf(f, "%lu\n", last < n - 2 ? last : n - 1);
+            fclose(f);
+        }
+        return;
+    }
     pid = fork();
     if (!pid) {
         execlp("rm", "rm", "-rf", dir, (char *)NULL);
@@ -322,7 +390,8 @@ static void run_client(void *arg) {
     uv_run(arg, UV_RUN_DEFAULT);
 }
 
-int main(void) {
+int main(int argc, char **argv) {
+    const char *only = argc > 1 ? argv[1] : "";
     static const struct server_route routes[] = {{"POST", "/", h_rpc, NULL}, {0}};
     uv_loop_t client;
     uv_thread_t t1, t2;
@@ -349,8 +418,11 @@ int main(void) {
     uv_thread_create(&t1, run, NULL);
     snprintf(url, sizeof url, "http://127.0.0.1:%u/", port);
     uv_thread_create(&t2, run_client, &client);
-    cold_start(http, url);
-    day(http, url);
-    many(url);
+    if (!*only || !strcmp(only, "start"))
+        cold_start(http, url);
+    if (!*only || !strcmp(only, "day"))
+        day(http, url);
+    if (!*only || !strcmp(only, "headers"))
+        many(url);
     return 0; /* the threads end with the program */
 }

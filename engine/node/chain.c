@@ -24,7 +24,9 @@
 #define RETRY_MS 2000
 #define WAIT_MS 5000      /* of one wait for a block; then the job's cancel flag is looked at again */
 #define EVIDENCE_MAX 1000 /* lies kept; the oldest go */
-#define RELEASE_EVERY 256 /* headers (a power of two), after which the store's mapped pages are let go */
+/* Headers (a power of two) after which the store's mapped pages are let go. The keys of hashes fall anywhere in the tree, and the kernel maps
+ * sixteen pages around each that is read: 64 headers bring 4 MB. */
+#define RELEASE_EVERY 64
 #define EVIDENCE_PAUSE_US 10000000
 
 /* chains/ID.json holds what net/chain.h's chain_config_from_json reads, "l1" as net/anchor.h has it, and of

@@ -319,7 +319,8 @@ void chain_known(struct chain *c, uint64_t number, enum known *how, enum known *
 
 /* ---- linking ---- */
 
-/* Headers first … first + n - 1 in one batch, each checked by itself. Where batches are not taken: one by one. */
+/* Headers first … first + n - 1 in one batch, each checked by itself. Where batches are not taken, and this once where the server fails at one: one
+ * by one. */
 static enum loam_status fetch_many(struct chain *c, struct header *out, uint64_t first, size_t n, int source, struct err *err) {
     json_t *params[CHAIN_FETCH_BATCH], *results[CHAIN_FETCH_BATCH];
     struct rpc_opts o = {.endpoint = source, .cancel = &c->cancel};
@@ -345,7 +346,7 @@ static enum loam_status fetch_many(struct chain *c, struct header *out, uint64_t
                 json_decref(results[i]);
         }
     }
-    if (s == LOAM_EUNSUPPORTED) {
+    if (s == LOAM_EUNSUPPORTED || s == LOAM_ESTATUS) {
         s = LOAM_OK;
         for (size_t i = 0; i < n && !s; i++)
             s = chain_fetch_header(c, &out[i], first + i, source, NULL, err);

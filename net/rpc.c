@@ -21,13 +21,14 @@
 #define REST_MAX_MS 60000
 #define HOUR_US 3600000000ull
 #define SCORE_REST 10
+#define BATCH_REST_US 600000000ull /* an endpoint that does not take batches is asked for one again after ten minutes */
 
 struct endpoint {
     char *url;
     char shown[256];
     int score;
     unsigned run; /* faults in a row */
-    bool no_batch;
+    uint64_t no_batch_until_us; /* it said that it does not take batches */
     uint64_t calls, faults, lies, bytes, latency_us, rest_until_us;
     uint64_t window_begin_us, window_bytes;
     char last[160];
@@ -328,22 +329,36 @@ enum loam_status rpc_call_wait(struct rpc *r, json_t **result, const char *metho
     return s;
 }
 
-/* The batch's answers, in any order, each id exactly once. */
+/* What an endpoint answers that does not take batches, or not this large: an object whose error is about the request (one about a limit is not), or
+ * one of these statuses. Faults that pass (401, 429, 5xx) are the endpoint's, not the batch's. */
+static bool batch_refused(int status) {
+    return status == 400 || status == 405 || status == 413 || status == 415 || status == 422 || status == 501;
+}
+
+/* The batch's answers, in any order, each id exactly once. LOAM_EUNSUPPORTED: batches are not taken. */
 static enum loam_status read_batch(json_t **results, const struct http_response *resp, uint64_t first, size_t n, const char *method, struct err *err) {
     char cut[160];
     json_error_t je;
     size_t i;
     json_t *e;
+    if (batch_refused(resp->status))
+        return err_set(err, LOAM_EUNSUPPORTED, "%s: batches are not taken: HTTP %d", method, resp->status);
     if (resp->status < 200 || resp->status > 299)
         return http_check(resp, err);
     if (!resp->body.len)
         return err_set(err, LOAM_EEMPTY, "%s: an empty answer", method);
-    json_t *m = json_loadb((const char *)resp->body.data, resp->body.len, RPC_JSON, &je);
+    json_t *m = json_loadb((const char *)resp->body.data, resp->body.len, RPC_JSON, &je), *whole = json_object_get(m, "error");
     enum loam_status s = LOAM_OK;
     if (!m)
         return err_set(err, LOAM_EJSON, "%s: %s", method, text_clean_cut(cut, sizeof cut, je.text, strlen(je.text)));
-    if (!json_is_array(m))
+    json_int_t code = json_integer_value(json_object_get(whole, "code"));
+    if (json_is_object(m) && (code == -32005 || code == 429)) { /* "limit exceeded": the method's own answer is no other */
+        const char *text = json_string_value(json_object_get(whole, "message"));
+        s = err_set(err, LOAM_ERATE, "%s: %s", method, text_clean_cut(cut, sizeof cut, text ? text : "limit exceeded", strlen(text ? text : "limit exceeded")));
+    } else if (json_is_object(m) && json_is_object(whole))
         s = err_set(err, LOAM_EUNSUPPORTED, "%s: batches are not taken", method);
+    else if (!json_is_array(m))
+        s = err_set(err, LOAM_EJSON, "%s: the answer to a batch is not an array", method);
     else if (json_array_size(m) != n)
         s = err_set(err, LOAM_ERPCID, "%s: %zu answers to %zu questions", method, json_array_size(m), n);
     json_array_foreach(m, i, e) {
@@ -381,7 +396,7 @@ enum loam_status rpc_batch_wait(struct rpc *r, json_t **results, const char *met
     uv_mutex_lock(&r->lock);
     uint64_t first = r->next_id + 1;
     r->next_id += n;
-    bool refused = r->e[i].no_batch;
+    bool refused = clock_mono_us() < r->e[i].no_batch_until_us;
     uv_mutex_unlock(&r->lock);
     for (size_t k = 0; k < n; k++) {
         results[k] = NULL;
@@ -398,12 +413,10 @@ enum loam_status rpc_batch_wait(struct rpc *r, json_t **results, const char *met
     s = http_fetch_wait(r->http, &resp, &q, &e);
     if (!s)
         s = read_batch(results, &resp, first, n, method, &e);
-    /* Servers without batches answer an error object, or refuse the request. */
-    if (s == LOAM_EUNSUPPORTED || s == LOAM_ESTATUS) {
+    if (s == LOAM_EUNSUPPORTED) {
         uv_mutex_lock(&r->lock);
-        r->e[i].no_batch = true;
+        r->e[i].no_batch_until_us = clock_mono_us() + BATCH_REST_US;
         uv_mutex_unlock(&r->lock);
-        s = LOAM_EUNSUPPORTED;
     } else {
         note(r, i, s, &resp, &e);
     }

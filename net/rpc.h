@@ -39,7 +39,8 @@ struct rpc_opts {
 enum loam_status rpc_call_wait(struct rpc *r, json_t **result, const char *method, json_t *params, const struct rpc_opts *opts,
                                struct err *err) LOAM_MUST_USE;
 /* n calls of one method in one JSON-RPC batch to one endpoint (opts->endpoint, or the best). params[i] are stolen; results[i] are the
- * caller's, all of them or none. LOAM_EUNSUPPORTED where the endpoint does not take batches (remembered: it is not asked again). */
+ * caller's, all of them or none. LOAM_EUNSUPPORTED where the endpoint says that it does not take batches (remembered for ten minutes, then one is tried
+ * again); any other fault is the endpoint's and says nothing about batches. */
 enum loam_status rpc_batch_wait(struct rpc *r, json_t **results, const char *method, json_t **params, size_t n, const struct rpc_opts *opts,
                                 struct err *err) LOAM_MUST_USE;
 /* rpc_call_wait without waiting; loop thread only. result is borrowed during done. */

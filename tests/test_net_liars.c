@@ -130,6 +130,9 @@ static json_t *answer(json_t *m, bool liar, struct sim *chain) {
 
 static unsigned batches, singles;
 static int batch_lie; /* 1: one answer left out, 2: one twice, 3: another id, 4: an error inside */
+static unsigned refused;   /* batches that were not taken */
+static int batch_status;   /* HTTP status that batches get; 0: they are taken */
+static int batch_code;     /* code of the error object that /single answers to a batch */
 
 static void rpc_handler(const struct server_request *q, struct server_reply *r) {
     bool old = q->arg == &old_url, liar = q->arg == &sim || (old && archive_lies), was = sim.no_old_proofs, one_by_one = !strcmp(q->path, "/single");
@@ -150,8 +153,15 @@ static void rpc_handler(const struct server_request *q, struct server_reply *r) 
         sim.no_old_proofs = false;
         uv_mutex_unlock(&lock);
     }
+    if (json_is_array(m) && batch_status) {
+        refused++;
+        server_send(r, batch_status, "text/plain", "no", 2);
+        json_decref(m);
+        return;
+    }
     if (json_is_array(m) && one_by_one) {
-        a = json_pack("{s:s,s:n,s:{s:i,s:s}}", "jsonrpc", "2.0", "id", "error", "code", -32600, "message", "no batches");
+        refused++;
+        a = json_pack("{s:s,s:n,s:{s:i,s:s}}", "jsonrpc", "2.0", "id", "error", "code", batch_code, "message", "no batches");
     } else if (json_is_array(m)) {
         batches++;
         a = json_array();
@@ -1060,12 +1070,71 @@ static void test_batches(void **state) {
     }
     batch_lie = 0;
     snprintf(url, sizeof url, "http://127.0.0.1:%u/single", server_port(server));
+    batch_code = -32600;
     open_client(&k, (const char *const[]){url, NULL}, NULL);
-    batches = singles = 0;
+    batches = singles = refused = 0;
     OK(chain_sync(k.c, &e));
     assert_int_equal(batches, 0);
     assert_int_equal(singles, sim.n);
+    assert_int_equal(refused, 1);
+    /* What says that batches are not taken is remembered for ten minutes, what says something else is not. */
+    json_t *p[2], *r[2];
+    for (int i = 0; i < 2; i++) {
+        p[0] = json_pack("[s,b]", "0x1", 0);
+        p[1] = json_pack("[s,b]", "0x2", 0);
+        if (i)
+            clock_set(clock_mono_us() + 601000000ull, clock_unix_ms());
+        FAILS(LOAM_EUNSUPPORTED, rpc_batch_wait(k.rpc, r, "eth_getBlockByNumber", p, 2, NULL, &e));
+        clock_set(0, 0);
+        assert_int_equal(refused, 1 + i);
+    }
     close_client(&k);
+    batch_code = -32005;
+    open_client(&k, (const char *const[]){url, NULL}, NULL);
+    for (refused = 0; refused < 2;) {
+        unsigned was = refused;
+        p[0] = json_pack("[s,b]", "0x1", 0);
+        p[1] = json_pack("[s,b]", "0x2", 0);
+        FAILS(LOAM_ERATE, rpc_batch_wait(k.rpc, r, "eth_getBlockByNumber", p, 2, NULL, &e));
+        assert_int_equal(refused, was + 1);
+    }
+    close_client(&k);
+    static const struct {
+        int status;
+        enum loam_status s;
+        bool remembered;
+    } no[] = {{400, LOAM_EUNSUPPORTED, true}, {405, LOAM_EUNSUPPORTED, true}, {413, LOAM_EUNSUPPORTED, true}, {501, LOAM_EUNSUPPORTED, true},
+              {401, LOAM_ESTATUS, false},     {429, LOAM_ERATE, false},       {500, LOAM_ESTATUS, false},     {503, LOAM_ESTATUS, false}};
+    for (size_t i = 0; i < sizeof no / sizeof *no; i++) {
+        batch_status = no[i].status;
+        open_client(&k, (const char *const[]){honest_url, NULL}, NULL);
+        refused = 0;
+        for (int turn = 0; turn < 2; turn++) {
+            p[0] = json_pack("[s,b]", "0x1", 0);
+            p[1] = json_pack("[s,b]", "0x2", 0);
+            FAILS(no[i].s, rpc_batch_wait(k.rpc, r, "eth_getBlockByNumber", p, 2, NULL, &e));
+        }
+        assert_int_equal(refused, no[i].remembered ? 1 : 2);
+        batch_status = 0;
+        p[0] = json_pack("[s,b]", "0x1", 0);
+        p[1] = json_pack("[s,b]", "0x2", 0);
+        if (no[i].remembered) {
+            FAILS(LOAM_EUNSUPPORTED, rpc_batch_wait(k.rpc, r, "eth_getBlockByNumber", p, 2, NULL, &e));
+        } else { /* over: batches at once again */
+            OK(rpc_batch_wait(k.rpc, r, "eth_getBlockByNumber", p, 2, NULL, &e));
+            json_decref(r[0]);
+            json_decref(r[1]);
+        }
+        close_client(&k);
+    }
+    /* A server that fails at every batch and not at single questions is followed all the same, one by one. */
+    batch_status = 500;
+    open_client(&k, (const char *const[]){honest_url, NULL}, NULL);
+    batches = singles = 0;
+    OK(chain_sync(k.c, &e));
+    assert_int_equal(singles, sim.n);
+    close_client(&k);
+    batch_status = 0;
 }
 
 /* A store from an earlier run: the client resumes, and refuses to go on with another chain. */

@@ -97,6 +97,49 @@ sleep 1
 run --json job show "$job" | grep -q '"state": "done"' || bad "resumed: $(run job show "$job")"
 want 0 "balance: *1.625 OPEN" chain account $to
 
+# A transaction that reverted, sent again later, and both lost in a reorganisation: on the new branch the first one executes. Paid once; the
+# second is taken back, and its nonce does not stay open.
+shop=0x0000000000000000000000000000000000005409
+rpc anvil_setCode "[\"$shop\",\"0x00\"]" >/dev/null
+rpc evm_mine '[]' >/dev/null
+sleep 0.6 # what anvil_setCode changes stands under the next block's root only
+rpc evm_setAutomine '[false]' >/dev/null
+run --no-wait chain send $shop 0.0625 --from dev >"$work/job" 2>&1 || bad "send to a contract: $(cat "$work/job")"
+job=$(run --json job list | tr -d '\n' | sed 's/.*"id": *\([0-9]*\)[^}]*"state": *"running".*/\1/')
+for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+    run --json chain pending | grep -q '"state": "sent"' && break
+    sleep 0.2
+done
+rpc anvil_setCode "[\"$shop\",\"0x60006000fd\"]" >/dev/null # reverts
+rpc evm_mine '[]' >/dev/null
+for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+    run --json chain pending | grep -q '"state": "failed"' && break
+    sleep 0.2
+done
+run --json chain pending | grep -q '"state": "failed"' || bad "the call did not revert: $(run chain pending)"
+want 0 "balance: *0 OPEN" chain account $shop
+rpc anvil_setCode "[\"$shop\",\"0x00\"]" >/dev/null
+rpc evm_mine '[]' >/dev/null
+rpc evm_setAutomine '[true]' >/dev/null
+sleep 0.6
+want 0 "" job resume "$job"
+for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+    run --json job list | grep -q '"state": "running"' || break
+    sleep 0.2
+done
+want 0 "balance: *0.0625 OPEN" chain account $shop
+n=$(run --json chain account dev | sed -n 's/.*"nonce": \([0-9]*\).*/\1/p')
+rpc anvil_reorg '[4, []]' >/dev/null
+for i in $(seq 60); do
+    grep -q "the one sent after it is taken back" "$work/node.log" && ! run --json chain pending | grep -q '"state": "sent"' && break
+    sleep 0.3
+done
+grep -q "the one sent after it is taken back" "$work/node.log" || bad "reorganised: the first transaction's outcome was not looked for: $(run chain pending)"
+want 0 "balance: *0.0625 OPEN" chain account $shop
+got=$(run --json chain account dev | sed -n 's/.*"nonce": \([0-9]*\).*/\1/p')
+[ "$got" = "$n" ] || bad "reorganised: dev's nonce is $got, not $n: one of the two stayed open"
+grep "executed besides" "$work/node.log" && bad "paid twice"
+
 # the RPC goes away and comes back
 devnet stop "$work/chain"
 want 69 "" chain send $to 0.25 --from dev

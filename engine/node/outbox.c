@@ -25,11 +25,13 @@
 #define REPLACE_MAX 8  /* times a fee is raised: 12.5 % each, the least nodes take, is 2.6 times in all */
 #define KEEPER_MS 5000 /* how often transactions that nobody waits for are looked after */
 #define ATTEMPTS_MAX 16 /* transactions that may revert under one key */
-#define ENTRY_MAX (2u << 20) /* bytes of an entry: calldata as hex, a few times */
+#define ENTRY_MAX (8u << 20) /* bytes of an entry: calldata as hex, once for each transaction sent under it */
+#define PLAIN_GAS 21000      /* of a transaction that does nothing */
+#define TAKEN_BACK "taken-back/"
 
 /* OUTBOX table, by key: JSON {key, from, address, nonce, to|null, value, data (hex), gas, what, digest, layer (1: on L1; else absent),
- * state, sent_ms, txs: [{hash, raw (hex), max_fee, tip}] (or {hash, forced: true}: the deposit that does the same), earlier: [{tx, block}] that reverted,
- * and, confirmed: {tx, block, block_hash, index,
+ * state, sent_ms, txs: [{hash, raw (hex), max_fee, tip}] (or {hash, forced: true}: the deposit that does the same), earlier: [{tx, block, nonce, txs}]
+ * that reverted (without block: a reorganisation took it, and its outcome is open again), and, confirmed: {tx, block, block_hash, index,
  * gas_used, ok, fee, created, logs}}. NONCE table, by chain id (u64 be) and address: next nonce (u64 be).
  * Both change in one batch, before anything is sent. */
 struct outbox {
@@ -551,7 +553,8 @@ static enum loam_status prepare(struct node *n, struct chain *c, json_t **out, c
     if (old) {
         json_t *earlier = json_object_get(old, "earlier"), *r = json_object_get(old, "result");
         earlier = earlier ? json_deep_copy(earlier) : json_array();
-        if (!earlier || json_array_append_new(earlier, json_pack("{s:O? s:O?}", "tx", json_object_get(r, "tx"), "block", json_object_get(r, "block"))) ||
+        if (!earlier || json_array_append_new(earlier, json_pack("{s:O? s:O? s:O? s:O?}", "tx", json_object_get(r, "tx"), "block", json_object_get(r, "block"),
+                                                                 "nonce", json_object_get(old, "nonce"), "txs", json_object_get(old, "txs"))) ||
             json_object_set_new(e, "earlier", earlier)) {
             json_decref(e);
             return err_set(err, LOAM_ENOMEM, "no memory for the outbox");
@@ -582,9 +585,7 @@ static enum loam_status prepare(struct node *n, struct chain *c, json_t **out, c
     return LOAM_OK;
 }
 
-/* Sends the newest bytes of an entry. What the RPC says against it is remembered, not final: another one may
- * have it. */
-static enum loam_status broadcast(struct chain *c, const json_t *e, struct err *err) {
+static enum loam_status send_newest(struct chain *c, const json_t *e, struct err *err) {
     const char *hex = text_of(newest(e), "raw");
     struct buf raw = BUF_INIT(OUTBOX_DATA_MAX + 1024);
     struct hash32 hash;
@@ -595,8 +596,25 @@ static enum loam_status broadcast(struct chain *c, const json_t *e, struct err *
     return s;
 }
 
+/* Sends the newest bytes of an entry. While reverted attempts that a reorganisation took are open, those instead: their nonces come first, without
+ * them nothing later of this address can be mined, and should one of them execute now, the later one must not. What the RPC says against it is
+ * remembered, not final: another one may have it. */
+static enum loam_status broadcast(struct chain *c, const json_t *e, struct err *err) {
+    size_t i;
+    json_t *t;
+    bool open = false;
+    enum loam_status s = LOAM_OK;
+    json_array_foreach(json_object_get(e, "earlier"), i, t) {
+        if (!json_object_get(t, "block") && json_object_get(t, "txs")) {
+            open = true;
+            s = send_newest(c, t, err);
+        }
+    }
+    return open ? s == LOAM_ENONCE ? LOAM_OK : s : send_newest(c, e, err);
+}
+
 /* Price paid for a unit of gas: min(max fee, base fee + tip) of the transaction that was mined. */
-static struct u256 price_paid(const json_t *e, const struct hash32 *tx, struct chain *c,
+static struct u256 price_paid(const json_t *txs, const struct hash32 *tx, struct chain *c,
                               const struct chain_receipt *r) {
     struct u256 max_fee = U256_ZERO, tip = U256_ZERO, sum;
     char hex[HASH_HEX_MAX];
@@ -604,7 +622,7 @@ static struct u256 price_paid(const json_t *e, const struct hash32 *tx, struct c
     size_t i;
     json_t *t;
     hash_hex(hex, tx);
-    json_array_foreach(json_object_get(e, "txs"), i, t) {
+    json_array_foreach((json_t *)(uintptr_t)txs, i, t) {
         if (strcmp(text_of(t, "hash"), hex) == 0 &&
             (u256_parse(&max_fee, text_of(t, "max_fee"), NULL) || u256_parse(&tip, text_of(t, "tip"), NULL)))
             return U256_ZERO;
@@ -614,30 +632,20 @@ static struct u256 price_paid(const json_t *e, const struct hash32 *tx, struct c
     return u256_cmp(sum, max_fee) < 0 ? sum : max_fee;
 }
 
-/* Looks for a verified receipt of any of the entry's transactions. LOAM_ENOTFOUND: none yet. */
-static enum loam_status look(struct node *n, struct chain *c, json_t *e, struct outbox_result *out,
-                             struct err *err) {
+/* A receipt of any of these transactions, all of one nonce. LOAM_ENOTFOUND: none yet. */
+static enum loam_status receipt_of(struct chain *c, json_t *txs, struct outbox_result *out, struct err *err) {
     enum loam_status s = LOAM_ENOTFOUND;
     size_t i;
     json_t *t;
-    json_array_foreach(json_object_get(e, "txs"), i, t) {
+    json_array_foreach(txs, i, t) {
         struct hash32 h;
         struct chain_receipt r = {0};
         s = hash_parse(&h, text_of(t, "hash"), err);
         if (!s)
             s = chain_receipt(c, &r, &h, err);
         if (!s) {
-            s = result_of(out, &r, price_paid(e, &h, c, &r), err);
+            s = result_of(out, &r, price_paid(txs, &h, c, &r), err);
             chain_receipt_clear(&r);
-            if (s)
-                return s;
-            json_t *j = result_json(out);
-            if (!j)
-                return err_set(err, LOAM_ENOMEM, "no memory for the receipt");
-            json_object_set_new(e, "result", j);
-            json_object_set_new(e, "state", json_string(out->ok ? "confirmed" : "failed"));
-            s = save(n, e, err);
-            publish(n);
             return s;
         }
         if (s != LOAM_ENOTFOUND)
@@ -646,31 +654,135 @@ static enum loam_status look(struct node *n, struct chain *c, json_t *e, struct 
     return s;
 }
 
-/* The same nonce with fees an eighth higher: nodes take nothing less for a replacement. */
-static enum loam_status replace(struct node *n, struct chain *c, json_t *e, struct err *err) {
-    json_t *txs = json_object_get(e, "txs"), *last = newest(e);
-    struct u256 fee, tip, more, now_fee, now_tip, limit;
-    if (json_array_size(txs) > REPLACE_MAX)
-        return LOAM_OK;
-    enum loam_status s = u256_parse(&fee, text_of(last, "max_fee"), err);
+static enum loam_status stand_in(struct node *n, struct chain *c, json_t **out, const json_t *e, struct err *err);
+
+/* Attempts that reverted and whose blocks a reorganisation took: on the new branch they may come out otherwise. One that executes there is the
+ * entry's result, and what was sent after it must not count besides. LOAM_ENOTFOUND: none did. */
+static enum loam_status look_earlier(struct node *n, struct chain *c, json_t *e, struct outbox_result *out, struct err *err) {
+    size_t i;
+    json_t *t, *later = NULL;
+    json_array_foreach(json_object_get(e, "earlier"), i, t) {
+        if (json_object_get(t, "block") || !json_object_get(t, "txs"))
+            continue;
+        enum loam_status s = receipt_of(c, json_object_get(t, "txs"), out, err);
+        if (s == LOAM_ENOTFOUND)
+            continue;
+        if (s)
+            return s;
+        json_object_set_new(t, "block", json_integer((json_int_t)out->block));
+        if (!out->ok) { /* again */
+            outbox_result_clear(out);
+            if ((s = save(n, e, err)))
+                return s;
+            continue;
+        }
+        struct err le;
+        log_warn("outbox", "%s: after a reorganisation the first transaction executed; the one sent after it is taken back", text_of(e, "key"));
+        if (stand_in(n, c, &later, e, &le))
+            log_warn("outbox", "%s: it could not be: %s", text_of(e, "key"), le.text);
+        json_object_set_new(e, "result", result_json(out));
+        json_object_set_new(e, "state", json_string("confirmed"));
+        s = save(n, e, err);
+        publish(n);
+        if (later && send_newest(c, later, &le) == LOAM_OK)
+            log_info("outbox", "%s: sent", text_of(later, "key"));
+        json_decref(later);
+        return s;
+    }
+    return LOAM_ENOTFOUND;
+}
+
+/* Looks for a verified receipt of any of the entry's transactions. LOAM_ENOTFOUND: none yet. */
+static enum loam_status look(struct node *n, struct chain *c, json_t *e, struct outbox_result *out,
+                             struct err *err) {
+    enum loam_status s = look_earlier(n, c, e, out, err);
+    if (s != LOAM_ENOTFOUND)
+        return s;
+    if ((s = receipt_of(c, json_object_get(e, "txs"), out, err)))
+        return s;
+    char hex[HASH_HEX_MAX];
+    if (out->ok && !strncmp(text_of(e, "key"), TAKEN_BACK, strlen(TAKEN_BACK)) && strcmp(hash_hex(hex, &out->tx), text_of(newest(e), "hash")) != 0)
+        log_error("outbox", "%s executed besides an earlier one of the same order: it was mined before it could be taken back", hex);
+    json_t *j = result_json(out);
+    if (!j)
+        return err_set(err, LOAM_ENOMEM, "no memory for the receipt");
+    json_object_set_new(e, "result", j);
+    json_object_set_new(e, "state", json_string(out->ok ? "confirmed" : "failed"));
+    s = save(n, e, err);
+    publish(n);
+    return s;
+}
+
+/* The newest transaction's fees an eighth higher: nodes take nothing less for a replacement. */
+static enum loam_status raised(struct node *n, struct chain *c, const json_t *e, struct u256 *fee, struct u256 *tip, struct u256 *limit, struct err *err) {
+    const json_t *last = newest(e);
+    struct u256 more, now_fee, now_tip;
+    enum loam_status s = u256_parse(fee, text_of(last, "max_fee"), err);
     if (!s)
-        s = u256_parse(&tip, text_of(last, "tip"), err);
+        s = u256_parse(tip, text_of(last, "tip"), err);
     if (!s)
         s = fees_now(n, c, &now_fee, &now_tip, err);
     if (!s)
-        s = gas_price_limit(n, &limit, err);
+        s = gas_price_limit(n, limit, err);
     if (s)
         return s;
-    u256_divmod(&more, NULL, fee, u256_from(7));
-    u256_add(&fee, fee, more);
-    u256_add(&fee, fee, u256_from(1));
-    u256_divmod(&more, NULL, tip, u256_from(7));
-    u256_add(&tip, tip, more);
-    u256_add(&tip, tip, u256_from(1));
-    if (u256_cmp(now_fee, fee) > 0)
-        fee = now_fee;
-    if (u256_cmp(now_tip, tip) > 0)
-        tip = now_tip;
+    u256_divmod(&more, NULL, *fee, u256_from(7));
+    u256_add(fee, *fee, more);
+    u256_add(fee, *fee, u256_from(1));
+    u256_divmod(&more, NULL, *tip, u256_from(7));
+    u256_add(tip, *tip, more);
+    u256_add(tip, *tip, u256_from(1));
+    if (u256_cmp(now_fee, *fee) > 0)
+        *fee = now_fee;
+    if (u256_cmp(now_tip, *tip) > 0)
+        *tip = now_tip;
+    return LOAM_OK;
+}
+
+/* In the place of e's transaction, which is not wanted any more: one that does nothing, with its nonce and higher fees, as an entry of its own
+ * that either of the two confirms. */
+static enum loam_status stand_in(struct node *n, struct chain *c, json_t **out, const json_t *e, struct err *err) {
+    char key[OUTBOX_KEY_MAX], dig[HASH_HEX_MAX];
+    struct u256 fee, tip, limit;
+    struct addr20 at;
+    enum loam_status s = raised(n, c, e, &fee, &tip, &limit, err);
+    json_t *v = NULL;
+    *out = NULL;
+    if (!s)
+        s = addr_parse(&at, text_of(e, "address"), err);
+    if (!s)
+        s = keys_unlocked(n, text_of(e, "from")) ? LOAM_OK : keys_unlock_unattended(n, text_of(e, "from"), err);
+    if (s)
+        return s;
+    snprintf(key, sizeof key, TAKEN_BACK "%s/%lld", text_of(e, "address"), (long long)json_integer_value(json_object_get(e, "nonce")));
+    struct outbox_tx tx = {.from = text_of(e, "from"), .to = &at, .l1 = on_l1(e)};
+    struct hash32 digest = digest_of(&tx, &at);
+    v = json_pack("{s:s s:s s:s s:O s:s s:s s:s s:I s:s s:s s:s s:I s:o}", "key", key, "from", text_of(e, "from"), "address", text_of(e, "address"), "nonce",
+                  json_object_get(e, "nonce"), "to", text_of(e, "address"), "value", "0", "data", "0x", "gas", (json_int_t)PLAIN_GAS, "what",
+                  "instead of a transaction that is not wanted any more", "digest", hash_hex(dig, &digest), "state", "sent", "sent_ms",
+                  (json_int_t)clock_unix_ms(), "txs", json_deep_copy(json_object_get(e, "txs")));
+    if (!v)
+        return err_set(err, LOAM_ENOMEM, "no memory for the outbox");
+    if (tx.l1)
+        json_object_set_new(v, "layer", json_integer(1));
+    if (!(s = add_signed(n, c, v, fee, tip, err)))
+        s = save(n, v, err);
+    if (s) {
+        json_decref(v);
+        return s;
+    }
+    *out = v;
+    return LOAM_OK;
+}
+
+/* The same nonce with higher fees. */
+static enum loam_status replace(struct node *n, struct chain *c, json_t *e, struct err *err) {
+    struct u256 fee, tip, limit;
+    if (json_array_size(json_object_get(e, "txs")) > REPLACE_MAX)
+        return LOAM_OK;
+    enum loam_status s = raised(n, c, e, &fee, &tip, &limit, err);
+    if (s)
+        return s;
     if (u256_cmp(fee, limit) > 0)
         return LOAM_OK; /* as much as the user allows is out already */
     s = add_signed(n, c, e, fee, tip, err);
@@ -777,7 +889,8 @@ static enum loam_status wait_for(struct node *n, struct chain *c, json_t **at, s
 
 /* A transaction that reverted did nothing but pay gas, so that its key may be used anew, with other contents too: under a later nonce, which
  * cannot count together with it unless its block goes. That is waited for on chains where blocks go, and an attempt that would revert again is
- * not sent: prepare says why. */
+ * not sent: prepare says why. Should a deeper reorganisation take both, both are sent again in their order, and the one that executes first is
+ * the result: look_earlier. */
 static enum loam_status retry_allowed(struct node *n, struct chain *c, const json_t *e, const char *what, struct err *err) {
     json_t *r = json_object_get(e, "result");
     struct chain_head h;
@@ -991,12 +1104,22 @@ enum loam_status outbox_undo(struct node *n, bool l1, uint64_t common, struct er
     size_t i;
     enum loam_status s = all ? LOAM_OK : err_set(err, LOAM_ENOMEM, "no memory for the outbox");
     json_array_foreach(all, i, e) {
-        json_t *r = json_object_get(e, "result");
-        if (s || !r || on_l1(e) != l1 || (uint64_t)json_integer_value(json_object_get(r, "block")) <= common)
+        json_t *r = json_object_get(e, "result"), *t;
+        size_t k;
+        bool lost = r && (uint64_t)json_integer_value(json_object_get(r, "block")) > common, open = false;
+        if (s || on_l1(e) != l1)
+            continue;
+        json_array_foreach(json_object_get(e, "earlier"), k, t) {
+            if (json_object_get(t, "block") && (uint64_t)json_integer_value(json_object_get(t, "block")) > common)
+                open = json_object_del(t, "block") == 0;
+        }
+        if (!lost && !open)
             continue;
         log_warn("outbox", "%s: its block was replaced; it is sent again", text_of(e, "key"));
-        json_object_set_new(e, "state", json_string("sent"));
-        json_object_del(e, "result");
+        if (lost) {
+            json_object_set_new(e, "state", json_string("sent"));
+            json_object_del(e, "result");
+        }
         s = save(n, e, err);
     }
     json_decref(all);

@@ -201,6 +201,8 @@ struct chain_receipt {
     uint64_t block, index;
     bool ok;
     uint64_t gas_used;
+    bool has_sender_nonce;   /* a deposit, Canyon on: the nonce its sender had before it, which the receipts root covers */
+    uint64_t sender_nonce;
     struct addr20 created; /* contract made, if the transaction was a creation (all zero otherwise) */
     struct log *logs;      /* owned */
     size_t log_count;

@@ -589,6 +589,8 @@ static enum loam_status fill_receipt(struct chain *c, struct chain_receipt *out,
     if (in->ok)
         out->created = b->created[i];
     out->gas_used = in->cumulative_gas - (i ? b->receipts[i - 1].cumulative_gas : 0);
+    out->has_sender_nonce = in->type == TX_DEPOSIT && in->has_deposit_nonce && in->has_deposit_version;
+    out->sender_nonce = in->deposit_nonce;
     out->logs = mine.logs;
     out->log_count = mine.log_count;
     out->bytes = mine.bytes;

@@ -108,6 +108,24 @@ got=$(balance 0x00000000000000000000000000000000000b0b00)
 soon 'confirmed' --json chain pending
 run --json chain pending | grep -q '"state": "sent"' && bad "still out after it was forced: $(run chain pending)"
 want 66 "no transaction is out" chain force
+# the sequencer includes it after all, just before the deposit: paid once all the same
+run --no-wait chain send 0x00000000000000000000000000000000000b0b01 0.5 --from alice >/dev/null 2>&1 || bad "send without waiting"
+soon '"state": "sent"' --json chain pending
+rpc sim_late '[]' >/dev/null
+want 0 "the sequencer after all" chain force
+[ "$(balance 0x00000000000000000000000000000000000b0b01)" = 500000000000000000 ] || bad "included late: $(balance 0x00000000000000000000000000000000000b0b01) wei there"
+# two are out: in their order; the second gets another nonce when the first's deposits use up its own
+run --no-wait chain send 0x00000000000000000000000000000000000b0b02 0.125 --from alice >/dev/null 2>&1 || bad "send without waiting"
+soon '"state": "sent"' --json chain pending
+run --no-wait chain send 0x00000000000000000000000000000000000b0b03 0.25 --from alice >/dev/null 2>&1 || bad "send without waiting"
+soon '"state": "sent".*"state": "sent"' --json chain pending
+second=$(run --json chain pending | sed -n 's/.*"key": *"\([^"]*\)".*/\1/p' | head -1)
+want 75 "comes before it" chain force "$second"
+want 0 "the deposit" chain force
+want 0 "the deposit" chain force
+[ "$(balance 0x00000000000000000000000000000000000b0b02)" = 125000000000000000 ] || bad "the first of two: $(balance 0x00000000000000000000000000000000000b0b02) wei there"
+[ "$(balance 0x00000000000000000000000000000000000b0b03)" = 250000000000000000 ] || bad "the second of two: $(balance 0x00000000000000000000000000000000000b0b03) wei there"
+run --json chain pending | grep -q '"state": "sent"' && bad "still out after both were forced: $(run chain pending)"
 rpc sim_censor '[false]' >/dev/null
 want 0 "tx:" chain send 0x00000000000000000000000000000000000b0b00 0.25 --from alice
 [ "$(balance 0x00000000000000000000000000000000000b0b00)" = 750000000000000000 ] || bad "not paid exactly once"

@@ -222,6 +222,7 @@ static void run_derived(struct sim *s, struct sim_block *b) {
                     u256_add(&a->balance, a->balance, t.mint);
                     json_t *r = receipt_json(b, b->txs - 1, 0x7e, b->h.gas_used += 30000, false);
                     json_object_set_new(r, "depositNonce", hj_new_u64(a->nonce++));
+                    json_object_set_new(r, "depositReceiptVersion", hj_new_u64(1));
                     json_array_append_new(b->receipts, r);
                     pay(s, &t.from, &t.to, t.value);
                 }
@@ -360,6 +361,7 @@ static void block_clear(struct sim_block *b) {
 void sim_clear(struct sim *s) {
     for (size_t i = 0; i < s->pooled; i++)
         buf_clear(&s->pool[i]);
+    buf_clear(&s->kept);
     for (size_t i = 0; i < s->n; i++)
         block_clear(&s->b[i]);
     mem_free(s->b);
@@ -674,7 +676,11 @@ json_t *sim_answer(struct sim *s, const char *method, const json_t *params) {
         struct buf b = BUF_INIT(1 << 20);
         OK(hj_str_bytes(&b, p0, "raw", &e));
         keccak256(s->sent.b, b.data, b.len);
-        if (s->pools && !s->censors && s->pooled < SIM_POOL) {
+        if (s->censors) {
+            buf_clear(&s->kept);
+            buf_init(&s->kept, 1 << 18);
+            OK(buf_add(&s->kept, b.data, b.len, &e));
+        } else if (s->pools && s->pooled < SIM_POOL) {
             buf_init(&s->pool[s->pooled], 1 << 18);
             OK(buf_add(&s->pool[s->pooled++], b.data, b.len, &e));
         }

@@ -44,6 +44,7 @@ struct sim {
     bool pools, censors; /* censors: what is sent is said to be taken, and left out */
     struct buf pool[SIM_POOL];
     size_t pooled;
+    struct buf kept; /* the newest that was left out */
     struct addr20 portal; /* L1: a deposit to it makes its event. L2: whose events become deposits */
     struct sim *parent;   /* L2: its L1, whose blocks up to `derived` were taken over */
     size_t derived;

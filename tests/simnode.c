@@ -1,7 +1,7 @@
 /* The simulator as a program, for tests of the whole node: POST /l2 and /l1 (JSON-RPC), /old (the L2's state of every block),
  * GET /feed/latest and /gossip/latest, /da (EigenDA's proxy). An L1 block is derived into the L2 at once; what is sent is mined at once.
  *   simnode PORTFILE [token]     token: gas on the L2 is paid in an ERC-20
- * Controls are RPC methods of /l2: sim_fund [address, wei], sim_mine [blocks], sim_censor [bool], sim_reorg [depth], sim_da [status],
+ * Controls are RPC methods of /l2: sim_fund [address, wei], sim_mine [blocks], sim_censor [bool], sim_late [], sim_reorg [depth], sim_da [status, times, "put" or "get", StatusCode of a 418],
  * sim_oldproofs [bool], sim_twice [] (the sequencer signs another block of the head's height), sim_info []. */
 #include "test.h"
 
@@ -19,8 +19,12 @@
 #define DA_KEPT 16
 
 static struct sim l1, l2;
+static bool late; /* what was left out is included after all, in the block before the next deposit */
 static bool twice; /* the feed serves another block of the head's height, once */
-static int da_status, da_puts, da_gets;
+static int da_status, da_puts, da_gets, da_refused;
+static int da_times;        /* answers that da_status is given for; 0: all */
+static char da_on[8];       /* "put" or "get": only there */
+static unsigned da_why;     /* StatusCode in the body of a 418 */
 static struct {
     struct buf data;
     struct hash32 cert;
@@ -49,12 +53,19 @@ static json_t *control(const char *method, const json_t *p) {
             sim_mine(&l2, i % 2);
     } else if (!strcmp(method, "sim_censor")) {
         l2.censors = json_is_true(a);
+    } else if (!strcmp(method, "sim_late")) {
+        late = true;
     } else if (!strcmp(method, "sim_oldproofs")) {
         l2.no_old_proofs = !json_is_true(a);
     } else if (!strcmp(method, "sim_reorg")) {
         sim_reorg(&l2, (size_t)json_integer_value(a), 1);
     } else if (!strcmp(method, "sim_da")) {
+        const char *on = json_string_value(json_array_get(p, 2));
         da_status = (int)json_integer_value(a);
+        da_times = (int)json_integer_value(json_array_get(p, 1));
+        snprintf(da_on, sizeof da_on, "%s", on ? on : "");
+        da_why = json_is_integer(json_array_get(p, 3)) ? (unsigned)json_integer_value(json_array_get(p, 3)) : 3;
+        da_refused = 0;
     } else if (!strcmp(method, "sim_twice")) {
         twice = true;
     } else if (!strcmp(method, "sim_info")) {
@@ -62,8 +73,8 @@ static json_t *control(const char *method, const json_t *p) {
         struct tx_signer who;
         struct err e;
         OK(tx_signer_from_key(&who, sim_sequencer_key, &e));
-        return json_pack("{s:s s:s s:s s:s s:i s:i s:I}", "system_config", addr_hex(sc, &sim_system_config), "portal", addr_hex(portal, &sim_portal),
-                         "registry", addr_hex(reg, &sim_registry), "signer", addr_hex(signer, &who.addr), "da_puts", da_puts, "da_gets", da_gets, "head",
+        return json_pack("{s:s s:s s:s s:s s:i s:i s:i s:I}", "system_config", addr_hex(sc, &sim_system_config), "portal", addr_hex(portal, &sim_portal),
+                         "registry", addr_hex(reg, &sim_registry), "signer", addr_hex(signer, &who.addr), "da_puts", da_puts, "da_gets", da_gets, "da_refused", da_refused, "head",
                          (json_int_t)l2.n - 1);
     } else {
         return NULL;
@@ -77,6 +88,13 @@ static json_t *answer(struct sim *s, const json_t *m) {
     json_t *r = control(method, p), *id = json_object_get(m, "id");
     if (!r)
         r = sim_answer(s, method, p);
+    if (s == &l1 && s->pooled && late && l2.kept.len) {
+        struct err e;
+        late = false;
+        buf_init(&l2.pool[l2.pooled], 1 << 18);
+        OK(buf_add(&l2.pool[l2.pooled++], l2.kept.data, l2.kept.len, &e));
+        sim_mine(&l2, false);
+    }
     if (s->pooled) {
         sim_mine(s, false);
         if (s == &l1)
@@ -145,9 +163,16 @@ static void h_gossip(const struct server_request *q, struct server_reply *r) {
 /* EigenDA's proxy, standard mode: the "certificate" is version 0 and an RLP list of 32 bytes that it knows the payload by. */
 static void h_da(const struct server_request *q, struct server_reply *r) {
     struct err e;
-    if (da_status) {
-        static const char drop[] = "{\"StatusCode\":3,\"Msg\":\"invalid cert\"}";
-        server_send(r, da_status, "application/json", drop, strlen(drop));
+    bool put = !strcmp(q->method, "POST");
+    if (da_status && (!*da_on || put == !strcmp(da_on, "put"))) {
+        char text[128]; /* bodies as the proxy's: JSON with a 418, plain text else */
+        int n = da_status == 418 ? snprintf(text, sizeof text, "{\"StatusCode\":%u,\"Msg\":\"invalid cert\"}", da_why)
+                                 : snprintf(text, sizeof text, "refused with %d for a test", da_status);
+        int status = da_status;
+        da_refused++;
+        if (da_times && !--da_times)
+            da_status = 0;
+        server_send(r, status, status == 418 ? "application/json" : "text/plain", text, (size_t)n);
     } else if (!strcmp(q->method, "POST")) {
         uint8_t c[35] = {0x00, 0xe1, 0xa0};
         size_t at = da_n++ % DA_KEPT;

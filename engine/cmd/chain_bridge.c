@@ -52,9 +52,10 @@ const struct cmd entry_chain_force = {
     .flags = CMD_LONG | CMD_DURABLE | CMD_SPENDS,
     .help = "send what the sequencer leaves out by a deposit on L1",
     .text = "Takes a transaction of `chain pending` and does the same (sender, target, amount, data) through OptimismPortal: the "
-            "sequencer must include the deposit within its window, or the chain stops following it. The deposit uses up the "
-            "sender's next nonce, so the first transaction mostly falls away; should the sequencer include both, both execute: "
-            "loam's statements are taken once only, a plain payment is not.\n"
+            "sequencer must include the deposit within its window, or the chain stops following it. It is paid once: an empty deposit "
+            "goes first and uses up the first transaction's nonce, and its verified receipt shows whether the sequencer had included "
+            "that after all; only when it had not, the second deposit follows. Other transactions of the same key that are out are "
+            "signed anew where their nonce was used.\n"
             "The chain's file must name its L1: l1 {urls, chain_id, system_config or portal}.",
     .example = "chain force",
     .run = force};

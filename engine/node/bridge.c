@@ -16,6 +16,7 @@
 #include "base/banned.h"
 
 #define DEPOSIT_GAS 100000   /* of a plain transfer on the L2 */
+#define EMPTY_GAS 21000      /* of a deposit that does nothing but use up its sender's nonce: the least that the portal takes */
 #define LOOK_MS 500
 #define L1_WAIT_STEPS 60     /* half a minute for L1 to come up */
 #define DEPOSIT_DATA_MAX (OUTBOX_DATA_MAX)
@@ -82,6 +83,15 @@ static enum loam_status deposit(struct node *n, struct chain *l1, const struct a
     return s ? err_set(err, LOAM_EPARSE, "the L1 transaction made no deposit: is that the portal?") : LOAM_OK;
 }
 
+/* Waits for the verified L2 receipt of a deposit. */
+static enum loam_status arrived(struct chain *light, struct chain_receipt *rec, const struct hash32 *l2_tx, struct job *j, struct err *err) {
+    enum loam_status s;
+    while ((s = chain_receipt(light, rec, l2_tx, err)) == LOAM_ENOTFOUND)
+        if ((s = j ? job_sleep_ms(j, LOOK_MS, err) : (uv_sleep(LOOK_MS), LOAM_OK)))
+            return s;
+    return s;
+}
+
 /* ---- force ---- */
 
 enum loam_status bridge_force_plan(struct node *n, json_t **plan, const char *key, struct job *j, struct err *err) {
@@ -94,28 +104,72 @@ enum loam_status bridge_force_plan(struct node *n, json_t **plan, const char *ke
         s = parts_of(n, &l1, &p, j, err);
     if (!s && !json_is_string(json_object_get(e, "to")))
         s = err_set(err, LOAM_EUNSUPPORTED, "%s creates a contract: a deposit would create it at another address", text_of(e, "key"));
-    if (!s && !(*plan = json_pack("{s:s s:s s:s s:s s:s s:s s:I s:s s:I}", "key", text_of(e, "key"), "what", text_of(e, "what"), "from", text_of(e, "from"),
+    if (!s && !(*plan = json_pack("{s:s s:s s:s s:s s:s s:s s:s s:I s:I s:s s:I}", "key", text_of(e, "key"), "address", text_of(e, "address"), "what", text_of(e, "what"), "from", text_of(e, "from"),
                                   "to", text_of(e, "to"), "value_wei", text_of(e, "value"), "data", text_of(e, "data"), "gas",
-                                  json_integer_value(json_object_get(e, "gas")), "portal", addr_hex(hex, &p.portal), "l1",
+                                  json_integer_value(json_object_get(e, "gas")), "nonce", json_integer_value(json_object_get(e, "nonce")), "portal", addr_hex(hex, &p.portal), "l1",
                                   (json_int_t)chain_network(anchor_service_l1(l1)))))
         s = err_set(err, LOAM_ENOMEM, "no memory");
     json_decref(e);
     return s;
 }
 
+/* The stuck transaction must not count besides the deposit that does the same. A deposit has no nonce of its own: it takes its sender's next. So
+ * an empty one goes first and uses up the stuck transaction's nonce; its receipt says which nonce it found, and that is proof: the same, and the
+ * stuck one can never be mined; the next, and the sequencer included it before. *dead: the first. */
+static enum loam_status use_up(struct node *n, struct chain *l1, struct chain *light, const struct addr20 *portal, const json_t *plan, bool *dead,
+                               struct job *j, struct err *err) {
+    struct addr20 own;
+    struct hash32 l2_tx;
+    struct outbox_result r = {0};
+    struct chain_receipt rec;
+    struct buf call = BUF_INIT(4096);
+    char key[OUTBOX_KEY_MAX + 32];
+    uint64_t nonce = (uint64_t)json_integer_value(json_object_get(plan, "nonce"));
+    enum loam_status s = addr_parse(&own, text_of(plan, "address"), err);
+    if (!s)
+        s = l1_force_call(&call, &own, U256_ZERO, EMPTY_GAS, (const uint8_t *)"", 0, err);
+    if (!s && snprintf(key, sizeof key, "force/%s/nonce", text_of(plan, "key")) > OUTBOX_KEY_MAX)
+        s = err_set(err, LOAM_ELIMIT, "the key is too long");
+    struct outbox_tx tx = {.from = text_of(plan, "from"), .to = portal, .data = call.data, .len = call.len, .l1 = true, .what = "an empty deposit that uses up the nonce"};
+    if (!s)
+        s = deposit(n, l1, portal, key, &tx, &r, &l2_tx, j, err);
+    outbox_result_clear(&r);
+    buf_clear(&call);
+    if (!s)
+        s = arrived(light, &rec, &l2_tx, j, err);
+    if (s)
+        return s;
+    if (!rec.has_sender_nonce)
+        s = err_set(err, LOAM_EUNSUPPORTED, "receipts of this chain's fork (before Canyon) do not say which nonce a deposit used");
+    else if (rec.sender_nonce < nonce)
+        s = err_set(err, LOAM_ESTATE, "the deposit used nonce %llu of %s, and this transaction has %llu: others, which this node did not send, come before it",
+                    (unsigned long long)rec.sender_nonce, text_of(plan, "address"), (unsigned long long)nonce);
+    else
+        *dead = rec.sender_nonce == nonce;
+    chain_receipt_clear(&rec);
+    return s;
+}
+
 enum loam_status bridge_force(struct node *n, json_t **out, const json_t *plan, struct job *j, struct err *err) {
     struct anchor_service *l1;
     struct anchor_parts p;
-    struct addr20 to;
+    struct chain *light;
+    struct addr20 to, own;
     struct u256 value;
-    struct hash32 l2_tx;
+    struct hash32 l2_tx = {{0}};
     struct outbox_result r = {0}, r2 = {0};
+    struct chain_receipt rec;
     struct buf data = BUF_INIT(DEPOSIT_DATA_MAX), call = BUF_INIT(DEPOSIT_DATA_MAX + 1024);
     const char *key = text_of(plan, "key"), *hex = text_of(plan, "data");
     char okey[OUTBOX_KEY_MAX + 16], h1[HASH_HEX_MAX], h2[HASH_HEX_MAX];
+    bool dead = false;
     enum loam_status s = parts_of(n, &l1, &p, j, err);
     if (!s)
+        s = node_chain_ready(n, &light, j, err);
+    if (!s)
         s = addr_parse(&to, text_of(plan, "to"), err);
+    if (!s)
+        s = addr_parse(&own, text_of(plan, "address"), err);
     if (!s)
         s = u256_parse(&value, text_of(plan, "value_wei"), err);
     if (!s)
@@ -127,15 +181,23 @@ enum loam_status bridge_force(struct node *n, json_t **out, const json_t *plan, 
     }
     if (!s && snprintf(okey, sizeof okey, "force/%s", key) > OUTBOX_KEY_MAX)
         s = err_set(err, LOAM_ELIMIT, "the key is too long");
+    if (!s)
+        s = use_up(n, anchor_service_l1(l1), light, &p.portal, plan, &dead, j, err);
     struct outbox_tx tx = {.from = text_of(plan, "from"), .to = &p.portal, .data = call.data, .len = call.len, .l1 = true, .what = "a forced transaction"};
-    if (!s)
-        s = deposit(n, s ? NULL : anchor_service_l1(l1), &p.portal, okey, &tx, &r, &l2_tx, j, err);
-    if (!s)
-        s = outbox_forced(n, key, &l2_tx, err);
+    if (!s && dead) {
+        s = deposit(n, anchor_service_l1(l1), &p.portal, okey, &tx, &r, &l2_tx, j, err);
+        if (!s)
+            s = outbox_forced(n, key, &l2_tx, err);
+        if (!s && !(s = arrived(light, &rec, &l2_tx, j, err))) {
+            /* It took a nonce as well, perhaps that of another transaction that is out. */
+            s = rec.has_sender_nonce ? outbox_used(n, &own, rec.sender_nonce, key, err) : LOAM_OK;
+            chain_receipt_clear(&rec);
+        }
+    }
     if (!s)
         s = outbox_wait(n, &r2, key, j, err);
-    if (!s && !(*out = json_pack("{s:s s:s s:I s:s s:s s:I s:b s:b}", "key", key, "l1_tx", hash_hex(h1, &r.tx), "l1_block", (json_int_t)r.block, "l2_tx",
-                                 hash_hex(h2, &r2.tx), "by", hash_eq(&r2.tx, &l2_tx) ? "the deposit" : "the sequencer after all", "l2_block",
+    if (!s && !(*out = json_pack("{s:s s:s* s:I s:s s:s s:I s:b s:b}", "key", key, "l1_tx", dead ? hash_hex(h1, &r.tx) : NULL, "l1_block", (json_int_t)r.block,
+                                 "l2_tx", hash_hex(h2, &r2.tx), "by", hash_eq(&r2.tx, &l2_tx) ? "the deposit" : "the sequencer after all", "l2_block",
                                  (json_int_t)r2.block, "forced", hash_eq(&r2.tx, &l2_tx), "ok", r2.ok)))
         s = err_set(err, LOAM_ENOMEM, "no memory");
     outbox_result_clear(&r);
@@ -192,8 +254,8 @@ enum loam_status bridge_in(struct node *n, json_t **out, const struct bridge_in 
         s = deposit(n, anchor_service_l1(l1), &p.portal, key, &tx, &r, &l2_tx, j, err);
     buf_clear(&call);
     /* No entry of ours on the L2: the deposit's receipt is looked for by its hash. */
-    while (!s && (s = chain_receipt(light, &rec, &l2_tx, err)) == LOAM_ENOTFOUND)
-        s = j ? job_sleep_ms(j, LOOK_MS, err) : (uv_sleep(LOOK_MS), LOAM_OK);
+    if (!s)
+        s = arrived(light, &rec, &l2_tx, j, err);
     if (!s) {
         struct header h;
         bool ok = rec.ok;

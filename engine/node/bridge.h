@@ -18,7 +18,9 @@ struct job;
  * sequencer must include within its window. What is asked of people stands in front, in plan: {key, what, from, to, value_wei, portal,
  * l1}. */
 enum loam_status bridge_force_plan(struct node *n, json_t **plan, const char *key, struct job *j, struct err *err) LOAM_MUST_USE;
-/* {l1_tx, l1_block, l2_tx, l2_block, ok}. */
+/* Two deposits: an empty one that uses up the stuck transaction's nonce, so that the two cannot both count, then the one that does the same; only
+ * the first where the sequencer had included the transaction before it. {key, l1_tx, l1_block, l2_tx, l2_block, by, forced, ok}. LOAM_EUNSUPPORTED before
+ * Canyon. */
 enum loam_status bridge_force(struct node *n, json_t **out, const json_t *plan, struct job *j, struct err *err) LOAM_MUST_USE;
 
 /* wei of the L2's coin from L1 to the address `to` on the L2: L1's own coin, or the ERC-20 that pays for gas there (approve, then

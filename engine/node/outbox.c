@@ -966,20 +966,36 @@ enum loam_status outbox_send(struct node *n, struct outbox_result *out, const ch
 
 enum loam_status outbox_stuck(struct node *n, json_t **entry, const char *key, struct err *err) {
     enum loam_status s = LOAM_ENOTFOUND;
+    json_t *open = entries(n, true), *e, *first;
+    size_t i;
     *entry = NULL;
     if (key) {
         s = load(n, entry, key, err);
     } else {
-        json_t *open = entries(n, true), *e;
-        size_t i;
         json_array_foreach(open, i, e) {
             if (!on_l1(e) && (!*entry || json_integer_value(json_object_get(e, "sent_ms")) < json_integer_value(json_object_get(*entry, "sent_ms"))))
                 *entry = e;
         }
         json_incref(*entry);
-        json_decref(open);
         s = *entry ? LOAM_OK : err_set(err, LOAM_ENOTFOUND, "no transaction is out; see: chain pending");
     }
+    first = *entry;
+    json_array_foreach(open, i, e) {
+        if (!s && !on_l1(e) && strcmp(text_of(e, "address"), text_of(first, "address")) == 0 &&
+            json_integer_value(json_object_get(e, "nonce")) < json_integer_value(json_object_get(first, "nonce")))
+            first = e;
+    }
+    if (!s && first != *entry && is_open(*entry) && !on_l1(*entry)) {
+        if (key) {
+            s = err_set(err, LOAM_ESTATE, "%s of the same key comes before it; send that first: chain force %s", text_of(first, "key"), text_of(first, "key"));
+            json_decref(*entry);
+            *entry = NULL;
+        } else {
+            json_decref(*entry);
+            *entry = json_incref(first);
+        }
+    }
+    json_decref(open);
     if (!s && (!is_open(*entry) || on_l1(*entry))) {
         s = err_set(err, LOAM_ESTATE, on_l1(*entry) ? "%s goes to L1 itself" : "%s is confirmed already", text_of(*entry, "key"));
         json_decref(*entry);
@@ -1007,6 +1023,65 @@ enum loam_status outbox_forced(struct node *n, const char *key, const struct has
     }
     uv_mutex_unlock(&n->outbox->lock);
     json_decref(e);
+    return s;
+}
+
+/* Under the lock. */
+static enum loam_status sign_anew(struct node *n, struct chain *c, json_t *e, struct err *err) {
+    struct u256 fee, tip;
+    struct addr20 from;
+    struct store_batch *b = NULL;
+    uint64_t nonce;
+    uint8_t k[28], v[8];
+    enum loam_status s = addr_parse(&from, text_of(e, "address"), err);
+    if (!s)
+        s = keys_unlocked(n, text_of(e, "from")) ? LOAM_OK : keys_unlock_unattended(n, text_of(e, "from"), err);
+    if (!s)
+        s = fees_now(n, c, &fee, &tip, err);
+    if (!s)
+        s = next_nonce(n, c, &nonce, &from, err);
+    if (s)
+        return s;
+    json_object_set_new(e, "nonce", json_integer((json_int_t)nonce));
+    json_object_set_new(e, "txs", json_array());
+    if ((s = add_signed(n, c, e, fee, tip, err)) || (s = store_batch_new(&b, err)))
+        return s;
+    nonce_key(k, c, &from);
+    put_be64(v, nonce + 1);
+    if ((s = batch_entry(b, e, false, err)) || (s = store_batch_put(b, TABLE_NONCE, k, sizeof k, v, sizeof v, err))) {
+        store_batch_free(b);
+        return s;
+    }
+    if (!(s = store_commit(n->store, b, err)))
+        note(n, e);
+    return s;
+}
+
+enum loam_status outbox_used(struct node *n, const struct addr20 *address, uint64_t nonce, const char *except, struct err *err) {
+    char hex[ADDR_HEX_MAX];
+    struct chain *c;
+    struct err le;
+    json_t *open, *e;
+    size_t i;
+    enum loam_status s = chain_of(n, false, &c, NULL, err);
+    if (s)
+        return s;
+    addr_hex(hex, address);
+    uv_mutex_lock(&n->outbox->lock);
+    open = entries(n, true);
+    json_array_foreach(open, i, e) {
+        if (s || on_l1(e) || strcmp(text_of(e, "address"), hex) != 0 || (uint64_t)json_integer_value(json_object_get(e, "nonce")) != nonce ||
+            strcmp(text_of(e, "key"), except) == 0)
+            continue;
+        if ((s = sign_anew(n, c, e, err)))
+            break;
+        log_info("outbox", "%s: its nonce %llu was used by a deposit; signed anew", text_of(e, "key"), (unsigned long long)nonce);
+        if (send_newest(c, e, &le))
+            log_warn("outbox", "%s: %s", text_of(e, "key"), le.text);
+    }
+    uv_mutex_unlock(&n->outbox->lock);
+    json_decref(open);
+    publish(n);
     return s;
 }
 

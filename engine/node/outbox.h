@@ -64,10 +64,14 @@ void outbox_result_clear(struct outbox_result *r);
 /* The result of an earlier send; LOAM_ENOTFOUND if the key was never sent, LOAM_ESTATE if not confirmed yet. */
 enum loam_status outbox_find(struct node *n, struct outbox_result *out, const char *key, struct err *err) LOAM_MUST_USE;
 /* For a transaction that the sequencer leaves out. The entry under the key as JSON (new reference; fields: outbox.c); LOAM_ENOTFOUND,
- * LOAM_ESTATE when it is confirmed. key NULL: the oldest that is out. */
+ * LOAM_ESTATE when it is confirmed, or when another of the same address is out that comes before it (its nonce). key NULL: the first of the
+ * address whose transaction is out the longest. */
 enum loam_status outbox_stuck(struct node *n, json_t **entry, const char *key, struct err *err) LOAM_MUST_USE;
 /* From now on the receipt of this L2 transaction (the deposit that does the same) is looked for too: it confirms the entry. */
 enum loam_status outbox_forced(struct node *n, const char *key, const struct hash32 *tx, struct err *err) LOAM_MUST_USE;
+/* This nonce of the address is used up by a transaction outside the outbox (a deposit): an entry that is out with it, other than `except`, is
+ * signed and sent anew under the next one. The caller has verified the receipt that shows it. */
+enum loam_status outbox_used(struct node *n, const struct addr20 *address, uint64_t nonce, const char *except, struct err *err) LOAM_MUST_USE;
 /* Waits for the verified receipt of an entry that is out already. As outbox_send. */
 enum loam_status outbox_wait(struct node *n, struct outbox_result *out, const char *key, struct job *j, struct err *err) LOAM_MUST_USE;
 /* [{key, from, nonce, tx, state:"signed"|"sent"|"confirmed"|"failed", block, what, sent_ms}], newest first; new reference. */

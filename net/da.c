@@ -149,7 +149,10 @@ static enum loam_status proxy_status(const struct http_response *r, struct err *
     }
     case 429: return err_set(err, LOAM_ERATE, "EigenDA proxy: rate limited");
     case 503: return err_set(err, LOAM_EDAFAIL, "EigenDA proxy: fail over: %s", cut);
-    default: return http_check(r, err);
+    default: {
+        enum loam_status s = http_check(r, err);
+        return s ? err_prefix(err, s, "EigenDA proxy") : LOAM_OK;
+    }
     }
 }
 

@@ -165,6 +165,28 @@ run "ask$i" $V ask "$(sed -n 3p "$dir/questions")" --model facts --max-tokens 24
 run "att$i" $A attribute "$(id $i)"
 
 step "6 record"
+# What EigenDA's proxy may answer, each with its own end: 400 and 403 stop the command; 429 and 500 are tried three times, a passing one is
+# survived; then, as after 418 and 503, this node serves the batch, which is said. Nothing is posted: the question after it is declined.
+da_says() { curl -s --noproxy '*' -d "{\"id\": 1, \"method\": \"sim_da\", \"params\": [$1]}" "${da%/da}/l2" >/dev/null; }
+da_told() { curl -s --noproxy '*' -d '{"id": 1, "method": "sim_info", "params": []}' "${da%/da}/l2" | sed -n "s/.*\"$1\": *\([0-9]*\).*/\1/p"; }
+da_code() { # ANSWERS "what the proxy says" REFUSALS TEXT
+    da_says "$2"
+    if ${A% --yes} record $1 --as server </dev/null >"$dir/da.json" 2>"$dir/da.err"; then fail "da $2: posted without being confirmed"; fi
+    grep -q "$4" "$dir/da.err" || fail "da $2: does not say '$4': $(cat "$dir/da.err")"
+    equal "$(da_told da_refused)" "$3" "refusals of the proxy, $2"
+    da_says 0
+}
+if [ -n "$da" ]; then
+    da_code "$(id 4)" 400 1 "EigenDA proxy: bad request: refused with 400"
+    da_code "$(id 4)" 403 1 "EigenDA proxy: this API is not enabled"
+    da_code "$(id 4)" 418 1 "not published through EigenDA (EigenDA proxy: drop this batch: its certificate is not valid (3)): this node serves"
+    da_code "$(id 5)" '418, 0, "get", 2' 1 "not published through EigenDA (EigenDA proxy: drop this batch: it is not recent (2)): this node serves"
+    da_code "$(id 6)" 429 3 "not published through EigenDA (EigenDA proxy: rate limited): this node serves"
+    da_code "$(id 7)" 500 3 "not published through EigenDA (EigenDA proxy: HTTP 500: refused with 500 for a test): this node serves"
+    da_code "$(id 8)" '500, 2, "put"' 2 "published through EigenDA, [0-9]* bytes: retrieved, hash matched"
+    da_code "$(id 4) $(id 5)" '429, 1, "get"' 1 "published through EigenDA, [0-9]* bytes: retrieved, hash matched"
+    da_code "$(id 5) $(id 4)" 503 1 "not published through EigenDA (EigenDA proxy: fail over: refused with 503"
+fi
 run rec1 $A record "$(id 1)" "$(id 2)" "$(id 3)" "$(id 7)" "$(id 8)" --as server
 b1=$(json "$dir/rec1.json" '["batch"]')
 run rec1b $A record "$(id 1)" "$(id 2)" "$(id 3)" "$(id 7)" "$(id 8)" --as server
@@ -182,19 +204,23 @@ equal "$(json "$dir/set1.json" '["state"]')" settled "honest batch"
 # One wei between two contributors: only re-execution shows it.
 run rec2 $A record "$(id 4)" "$(id 5)" --as server --fault move-wei
 b2=$(json "$dir/rec2.json" '["batch"]')
+# The proxy drops it meanwhile: the validator's node says so, and takes it from the poster.
+[ -z "$da" ] || da_says '418, 0, "get", 1'
 run val2 $V validate "$b2" --peer $peer --as val
+[ -z "$da" ] || grep -q "EigenDA proxy: drop this batch: its certificate does not parse (1)" "$dir/val2.err" || fail "418 is not told: $(cat "$dir/val2.err")"
+[ -z "$da" ] || da_says 0
 equal "$(json "$dir/val2.json" '["verdict"]')" invalid "verdict on a moved wei"
 run set2 $A settle "$b2" --as server
 equal "$(json "$dir/set2.json" '["state"]')" voided "batch with a moved wei"
 echo "   voided: $(json "$dir/val2.json" '["reason"]')"
 # Voided once, the same calls may be posted again, rightly.
 # EigenDA is down: the poster's own node serves this one.
-[ -z "$da" ] || curl -s --noproxy '*' -d '{"id": 1, "method": "sim_da", "params": [503]}' "${da%/da}/l2" >/dev/null
+[ -z "$da" ] || da_says 503
 # A standing validator sees it posted, and finds the bytes by the locator.
 run watch $V validator run --as val --no-wait
 run rec3 $A record "$(id 4)" "$(id 5)" --as server
 [ -z "$da" ] || grep -q "not published through EigenDA (EigenDA proxy: fail over" "$dir/rec3.err" || fail "503 is not told: $(cat "$dir/rec3.err")"
-[ -z "$da" ] || curl -s --noproxy '*' -d '{"id": 1, "method": "sim_da", "params": [0]}' "${da%/da}/l2" >/dev/null
+[ -z "$da" ] || da_says 0
 b3=$(json "$dir/rec3.json" '["batch"]')
 run set3 $A settle "$b3" --as server
 equal "$(json "$dir/set3.json" '["state"]')" settled "batch posted again"

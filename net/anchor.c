@@ -43,8 +43,8 @@ enum loam_status anchor_discover(struct anchor_parts *out, struct chain *l1, con
                               named("systemconfig.optimismportal", 1),
                               named("systemconfig.disputegamefactory", 1),
                               named("systemconfig.batchinbox", 1),
-                              slot_n(103),
-                              slot_n(104),
+                              slot_n(SLOT_SYSTEM_BATCHER),
+                              slot_n(SLOT_SYSTEM_GAS_LIMIT),
                               named("opstack.gaspayingtoken", 1)};
     struct u256 v[7];
     memset(out, 0, sizeof *out);
@@ -70,7 +70,7 @@ enum loam_status anchor_oracle(struct anchor_output *out, struct chain *l1, cons
                                const struct header *at, struct err *err) {
     struct header tmp;
     const struct header *h;
-    struct hash32 len = slot_n(3), el[2];
+    struct hash32 len = slot_n(SLOT_ORACLE_OUTPUTS), el[2];
     struct u256 n, v[2];
     uint8_t w[32];
     enum loam_status s;
@@ -83,7 +83,7 @@ enum loam_status anchor_oracle(struct anchor_output *out, struct chain *l1, cons
         index = n.w[0] - 1;
     if (index >= n.w[0])
         return err_set(err, LOAM_ENOTFOUND, "the oracle has %llu outputs", (unsigned long long)n.w[0]);
-    chain_slot_array(&el[0], 3, 2 * index);
+    chain_slot_array(&el[0], SLOT_ORACLE_OUTPUTS, 2 * index);
     el[1] = plus(el[0], 1);
     if ((s = chain_slots(l1, v, oracle, el, 2, h, err)))
         return s;
@@ -104,10 +104,10 @@ static void game_id(struct anchor_game *out, struct u256 v) {
 }
 
 static enum loam_status game_status(struct anchor_game *out, struct chain *l1, const struct header *h, struct err *err) {
-    struct hash32 zero = {{0}};
+    struct hash32 slot = slot_n(SLOT_GAME_STATUS);
     struct u256 v;
     uint8_t w[32];
-    enum loam_status s = chain_slots(l1, &v, &out->proxy, &zero, 1, h, err);
+    enum loam_status s = chain_slots(l1, &v, &out->proxy, &slot, 1, h, err);
     if (s)
         return s;
     u256_to_be(w, v);
@@ -123,7 +123,7 @@ enum loam_status anchor_game(struct anchor_game *out, struct chain *l1, const st
     struct header tmp;
     const struct header *h;
     struct buf b = BUF_INIT(512);
-    struct hash32 uuid, slot, base = slot_n(103);
+    struct hash32 uuid, slot, base = slot_n(SLOT_FACTORY_BY_UUID);
     uint8_t extra[32] = {0};
     struct u256 v;
     enum loam_status s;
@@ -148,7 +148,7 @@ enum loam_status anchor_game(struct anchor_game *out, struct chain *l1, const st
 }
 
 enum loam_status anchor_games(uint64_t *count, struct chain *l1, const struct addr20 *factory, const struct header *at, struct err *err) {
-    struct hash32 slot = slot_n(104);
+    struct hash32 slot = slot_n(SLOT_FACTORY_LIST);
     struct u256 v;
     enum loam_status s = chain_slots(l1, &v, factory, &slot, 1, at, err);
     if (!s && !u256_fits_u64(v))
@@ -166,7 +166,7 @@ enum loam_status anchor_game_at(struct anchor_game *out, struct chain *l1, const
     struct u256 v;
     enum loam_status s;
     memset(out, 0, sizeof *out);
-    chain_slot_array(&slot, 104, index);
+    chain_slot_array(&slot, SLOT_FACTORY_LIST, index);
     if ((s = chain_at(l1, &h, &tmp, at, err)) || (s = chain_slots(l1, &v, factory, &slot, 1, h, err)))
         return s;
     if (u256_is_zero(v))
@@ -183,11 +183,11 @@ enum loam_status anchor_registry(struct anchor_output *out, struct addr20 *game,
     memset(out, 0, sizeof *out);
     memset(game, 0, sizeof *game);
     if (new_layout) {
-        slots[0] = slot_n(2);
-        slots[1] = slot_n(3);
-        slots[2] = slot_n(4);
+        slots[0] = slot_n(SLOT_REGISTRY_GAME);
+        slots[1] = slot_n(SLOT_REGISTRY_START);
+        slots[2] = slot_n(SLOT_REGISTRY_START + 1);
     } else {
-        chain_slot_map_u64(&slots[1], type, 1);
+        chain_slot_map_u64(&slots[1], type, SLOT_REGISTRY_ANCHORS);
         slots[2] = plus(slots[1], 1);
         slots[0] = slots[1];
     }
@@ -296,8 +296,8 @@ static enum loam_status registry_read(struct registry *out, struct chain *l1, co
         return LOAM_OK;
     out->there = true;
     /* Old layout: slot 1 maps game types to anchors. New: slot 6 holds the respected type and the retirement time. */
-    chain_slot_map_u64(&slots[0], type, 1);
-    slots[1] = slot_n(6);
+    chain_slot_map_u64(&slots[0], type, SLOT_REGISTRY_ANCHORS);
+    slots[1] = slot_n(SLOT_REGISTRY_RESPECTED);
     enum loam_status s = chain_slots(l1, v, &cfg->registry, slots, 2, at, err);
     if (s)
         return s;
@@ -318,7 +318,7 @@ static enum loam_status game_counts(bool *yes, const struct registry *r, struct 
     *yes = true;
     if (!r->there || !r->is_new)
         return LOAM_OK;
-    chain_slot_map_addr(&slot, &g->proxy, 5);
+    chain_slot_map_addr(&slot, &g->proxy, SLOT_REGISTRY_BLACKLIST);
     enum loam_status s = chain_slots(l1, &v, &cfg->registry, &slot, 1, at, err);
     *yes = !s && u256_is_zero(v) && g->created > r->retired;
     return s;

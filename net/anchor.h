@@ -7,6 +7,22 @@
 
 #include "net/chain.h"
 
+/* Slots of L1's contracts (their storage layouts in optimism, packages/contracts-bedrock/snapshots/storageLayout). The registry's new layout: the
+ * game, the starting anchor (root, then block), the blacklist, the respected type with the retirement time. */
+enum {
+    SLOT_SYSTEM_BATCHER = 103,
+    SLOT_SYSTEM_GAS_LIMIT = 104,
+    SLOT_ORACLE_OUTPUTS = 3,
+    SLOT_FACTORY_BY_UUID = 103,
+    SLOT_FACTORY_LIST = 104,
+    SLOT_GAME_STATUS = 0,
+    SLOT_REGISTRY_ANCHORS = 1,
+    SLOT_REGISTRY_GAME = 2,
+    SLOT_REGISTRY_START = 3,
+    SLOT_REGISTRY_BLACKLIST = 5,
+    SLOT_REGISTRY_RESPECTED = 6
+};
+
 struct anchor_parts {
     struct addr20 signer, portal, factory, inbox, batcher;
     struct addr20 gas_token; /* the ERC-20 that pays for gas on the L2 (contracts of October 2024); zero: L1's own coin, or not told */

@@ -6,6 +6,7 @@
 #include "base/keccak.h"
 #include "base/mem.h"
 #include "net/abi.h"
+#include "net/anchor.h"
 #include "net/bloom.h"
 #include "net/da.h"
 #include "net/header.h"
@@ -16,6 +17,7 @@
 #include "net/rlp.h"
 #include "net/trie.h"
 #include "net/tx.h"
+#include "record/sign.h"
 
 #include <dirent.h>
 
@@ -636,6 +638,227 @@ static void test_blockchain(void **state) {
     each_file("ethereum-tests/BlockchainTests/ValidBlocks/bcEIP1153-transientStorage", blockchain_test);
     each_file("ethereum-tests/BlockchainTests/ValidBlocks/bcEIP3675", blockchain_test);
     each_file("ethereum-tests/BlockchainTests/ValidBlocks/bcEIP4844-blobtransactions", blockchain_test);
+}
+
+/* The compact form of a path in the trie (yellow paper, appendix C), as leaves and extensions carry it: a trie of one key is one leaf. */
+static void test_hex_prefix(void **state) {
+    LOAD(v, "ethereum-tests/BasicTests/hexencodetest.json");
+    const char *name;
+    json_t *x, *d;
+    struct err e;
+    unsigned leaves = 0;
+    json_object_foreach(v, name, x) {
+        json_t *seq = json_object_get(x, "seq");
+        uint8_t key[32] = {0}, want[64];
+        struct buf b = BUF_INIT(4096);
+        size_t i, n = json_array_size(seq), lens[TRIE_PROOF_NODES_MAX], count, k, w = strlen(str(x, "out")) / 2;
+        if (!json_is_true(json_object_get(x, "term")) || n % 2)
+            continue; /* our keys are whole bytes; extensions stand in the files of tries */
+        json_array_foreach(seq, i, d) key[i / 2] |= (uint8_t)(json_integer_value(d) << (i % 2 ? 0 : 4));
+        struct trie_entry one = {.key = {key, n / 2}, .value = {(const uint8_t *)"a value of more than thirty-two bytes", 37}};
+        struct hash32 root;
+        struct rlp top, it[3];
+        OK(trie_prove(&root, &b, lens, &count, &one, 1, key, n / 2, &e));
+        assert_int_equal(count, 1);
+        OK(hex_decode(want, w, str(x, "out"), &e));
+        OK(rlp_parse(&top, b.data, b.len, &e));
+        OK(rlp_items(it, 3, &k, &top, &e));
+        assert_int_equal(k, 2); /* the path, the value */
+        assert_int_equal(it[0].n, w);
+        assert_memory_equal(it[0].p, want, w);
+        buf_clear(&b);
+        leaves++;
+    }
+    assert_int_equal(leaves, 3);
+    json_decref(v);
+}
+
+static void test_keyaddr(void **state) {
+    LOAD(v, "ethereum-tests/BasicTests/keyaddrtest.json"); /* what its signatures are over is not said there */
+    size_t i;
+    json_t *x;
+    struct err e;
+    struct hash32 empty;
+    keccak256(empty.b, "", 0);
+    json_array_foreach(v, i, x) {
+        struct tx_signer who;
+        struct sig65 sig;
+        uint8_t key[32], seed[32];
+        struct addr20 a;
+        keccak256(seed, str(x, "seed"), strlen(str(x, "seed")));
+        OK(hex_decode(key, 32, str(x, "key"), &e));
+        assert_memory_equal(key, seed, 32);
+        OK(tx_signer_from_key(&who, key, &e));
+        OK(hex_decode(a.b, 20, str(x, "addr"), &e));
+        assert_true(addr_eq(&a, &who.addr));
+        OK(who.sign(who.ctx, sig.b, &empty, &e));
+        sig.b[64] = (uint8_t)(sig.b[64] < 27 ? sig.b[64] + 27 : sig.b[64]);
+        OK(sig_check(&a, &empty, &sig, &e));
+        sig.b[5] ^= 1;
+        assert_true(sig_check(&a, &empty, &sig, &e));
+    }
+    assert_int_equal(i, 2);
+    json_decref(v);
+}
+
+/* ---- where the contracts keep things ---- */
+
+struct place {
+    const char *contract, *label;
+    uint64_t slot, offset, bytes;
+};
+static void test_layouts(void **state) {
+    /* what net/anchor.c reads, and how it takes the words apart */
+    static const struct place places[] = {
+        {"SystemConfig", "batcherHash", SLOT_SYSTEM_BATCHER, 0, 32},
+        {"SystemConfig", "gasLimit", SLOT_SYSTEM_GAS_LIMIT, 0, 8},
+        {"L2OutputOracle", "l2Outputs", SLOT_ORACLE_OUTPUTS, 0, 32},
+        {"DisputeGameFactory", "_disputeGames", SLOT_FACTORY_BY_UUID, 0, 32},
+        {"DisputeGameFactory", "_disputeGameList", SLOT_FACTORY_LIST, 0, 32},
+        {"FaultDisputeGame", "createdAt", SLOT_GAME_STATUS, 0, 8},
+        {"FaultDisputeGame", "resolvedAt", SLOT_GAME_STATUS, 8, 8},
+        {"FaultDisputeGame", "status", SLOT_GAME_STATUS, 16, 1},
+        {"AnchorStateRegistry", "anchors", SLOT_REGISTRY_ANCHORS, 0, 32},
+        {"L2ToL1MessagePasser", "sentMessages", 0, 0, 32}};
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+        char file[256];
+        size_t k;
+        json_t *x;
+        bool there = false;
+        snprintf(file, sizeof file, "optimism/packages/contracts-bedrock/snapshots/storageLayout/%s.json", places[i].contract);
+        LOAD(v, file);
+        json_array_foreach(v, k, x) {
+            if (strcmp(str(x, "label"), places[i].label))
+                continue;
+            there = true;
+            assert_int_equal(strtoull(str(x, "slot"), NULL, 10), places[i].slot);
+            assert_int_equal(json_integer_value(json_object_get(x, "offset")), places[i].offset);
+            assert_int_equal(strtoull(str(x, "bytes"), NULL, 10), places[i].bytes);
+        }
+        if (!there)
+            fail_msg("%s has no %s", places[i].contract, places[i].label);
+        json_decref(v);
+    }
+    /* L1Block: each of its words filled by the layout, a number by its name, and read */
+    LOAD(v, "optimism/packages/contracts-bedrock/snapshots/storageLayout/L1Block.json");
+    uint8_t words[L1_BLOCK_SLOTS][32] = {{0}};
+    struct u256 w[L1_BLOCK_SLOTS];
+    size_t i;
+    json_t *x;
+    json_array_foreach(v, i, x) {
+        uint64_t slot = strtoull(str(x, "slot"), NULL, 10), at = (uint64_t)json_integer_value(json_object_get(x, "offset"));
+        assert_true(slot < L1_BLOCK_SLOTS && at < 32);
+        words[slot][31 - at] = (uint8_t)(11 + i); /* offsets count from the word's low end */
+    }
+    for (i = 0; i < L1_BLOCK_SLOTS; i++)
+        w[i] = u256_from_be(words[i]);
+    struct l1_attributes a;
+    l1_attributes_from_slots(&a, w, L1_ECOTONE);
+    const struct {
+        const char *label;
+        uint64_t got;
+    } read[] = {{"number", a.number}, {"timestamp", a.timestamp}, {"basefee", a.base_fee.w[0]}, {"hash", a.hash.b[31]}, {"sequenceNumber", a.sequence},
+                {"blobBaseFeeScalar", a.blob_base_fee_scalar}, {"baseFeeScalar", a.base_fee_scalar}, {"batcherHash", a.batcher.b[31]}, {"blobBaseFee", a.blob_base_fee.w[0]}};
+    for (size_t k = 0; k < sizeof read / sizeof *read; k++)
+        json_array_foreach(v, i, x) if (!strcmp(str(x, "label"), read[k].label)) {
+            if (read[k].got != 11 + i)
+                fail_msg("L1Block %s: %llu", read[k].label, (unsigned long long)read[k].got);
+        }
+    json_decref(v);
+}
+
+/* ---- chains of the registry ---- */
+
+/* The value of a key of a TOML file as it is written there, without its comment and quotes; "" if it is not there. section NULL: before the first. */
+static void toml(char *out, size_t cap, const char *text, const char *section, const char *key) {
+    char line[512], head[64] = "";
+    *out = 0;
+    for (const char *p = text; *p; p += strcspn(p, "\n"), p += *p == '\n') {
+        snprintf(line, sizeof line, "%.*s", (int)strcspn(p, "\n"), p);
+        char *q = line + strspn(line, " \t");
+        if (*q == '[') {
+            snprintf(head, sizeof head, "%.*s", (int)strcspn(q + 1, "]"), q + 1);
+            continue;
+        }
+        size_t n = strlen(key);
+        if (strcmp(head, section ? section : "") || strncmp(q, key, n) || q[n + strspn(q + n, " ")] != '=')
+            continue;
+        q = strchr(q, '=') + 1;
+        q += strspn(q, " \"");
+        snprintf(out, cap, "%.*s", (int)strcspn(q, "\"#\n"), q);
+        for (size_t k = strlen(out); k && out[k - 1] == ' ';)
+            out[--k] = 0;
+        return;
+    }
+}
+
+static void test_registry(void **state) {
+    static const char *const files[] = {"mainnet/op", "sepolia/op", "mainnet/celo", "mainnet/cyber", "mainnet/xterio-eth", "mainnet/redstone", "mainnet/automata"};
+    static const char *const forks[] = {"canyon", "ecotone", "fjord", "granite", "holocene", "isthmus", "jovian"};
+    char path[512], text[64], t2[128];
+    struct err e;
+    LOAD(addresses, "superchain-registry/addresses-at-d56233c1.json");
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        struct buf b = BUF_INIT(1 << 20);
+        struct chain_config c, ours;
+        vectors_dir(path, sizeof path, "l2");
+        size_t n = strlen(path);
+        snprintf(path + n, sizeof path - n, "/superchain-registry/superchain/configs/%s.toml", files[i]);
+        OK(file_read(&b, path, &e));
+        OK(buf_byte(&b, 0, &e));
+        const char *toml_text = (const char *)b.data;
+        /* any chain is a file: made from what the registry says */
+        json_t *o = json_object(), *f = json_object();
+        toml(text, sizeof text, toml_text, NULL, "chain_id");
+        json_object_set_new(o, "chain_id", json_integer(atoll(text)));
+        toml(text, sizeof text, toml_text, NULL, "block_time");
+        json_object_set_new(o, "block_time", json_integer(atoll(text)));
+        static const char *const names[][2] = {{"elasticity", "eip1559_elasticity"}, {"denominator", "eip1559_denominator"}, {"denominator_canyon", "eip1559_denominator_canyon"}};
+        for (size_t k = 0; k < 3; k++) {
+            toml(text, sizeof text, toml_text, "optimism", names[k][1]);
+            if (*text)
+                json_object_set_new(o, names[k][0], json_integer(atoll(text)));
+        }
+        for (size_t k = 0; k < 7; k++) {
+            snprintf(t2, sizeof t2, "%s_time", forks[k]);
+            toml(text, sizeof text, toml_text, "hardforks", t2);
+            if (*text)
+                json_object_set_new(f, forks[k], json_integer(atoll(text)));
+        }
+        json_object_set_new(o, "forks", f);
+        toml(t2, sizeof t2, toml_text, "genesis.l2", "number");
+        toml(text, sizeof text, toml_text, "genesis.l2", "hash");
+        char hash[80];
+        toml(hash, sizeof hash, toml_text, "genesis.l2", "hash");
+        if (!strcmp(t2, "0"))
+            json_object_set_new(o, "genesis", json_string(hash));
+        char id[24];
+        snprintf(id, sizeof id, "%lld", (long long)json_integer_value(json_object_get(o, "chain_id")));
+        const char *signer = json_string_value(json_object_get(json_object_get(addresses, id), "UnsafeBlockSigner"));
+        if (signer)
+            json_object_set_new(o, "signers", json_pack("[s]", signer));
+        OK(chain_config_from_json(&c, o, &e));
+        assert_true(c.rules.forks.canyon != FORK_UNKNOWN && c.rules.block_time && c.chain_id);
+        if (i < 2) { /* those that are shipped say the same */
+            const char *src = getenv("srcdir");
+            snprintf(path, sizeof path, "%s/contrib/chains/%s.json", src ? src : "..", id);
+            json_t *mine = json_load_file(path, JSON_REJECT_DUPLICATES, NULL);
+            assert_non_null(mine);
+            OK(chain_config_from_json(&ours, mine, &e));
+            assert_int_equal(ours.chain_id, c.chain_id);
+            assert_memory_equal(&ours.rules, &c.rules, sizeof c.rules);
+            assert_true(ours.signer_count == 1 && c.signer_count == 1 && addr_eq(&ours.signers[0], &c.signers[0]));
+            assert_true(ours.has_genesis == c.has_genesis && (!c.has_genesis || hash_eq(&ours.genesis, &c.genesis)));
+            toml(t2, sizeof t2, toml_text, "addresses", "SystemConfigProxy");
+            assert_non_null(strstr(str(mine, "note"), t2));
+            chain_config_clear(&ours);
+            json_decref(mine);
+        }
+        chain_config_clear(&c);
+        json_decref(o);
+        buf_clear(&b);
+    }
+    json_decref(addresses);
 }
 
 /* ---- transactions ---- */
@@ -1553,6 +1776,7 @@ int main(void) {
         cmocka_unit_test(test_colibri_block), cmocka_unit_test(test_payload_vectors), cmocka_unit_test(test_da),
         cmocka_unit_test(test_abi),          cmocka_unit_test(test_tx_sign),        cmocka_unit_test(test_alloc_failures), cmocka_unit_test(test_alloc_more),
         cmocka_unit_test(test_l1_block),     cmocka_unit_test(test_fees), cmocka_unit_test(test_force),
+        cmocka_unit_test(test_hex_prefix),   cmocka_unit_test(test_keyaddr),        cmocka_unit_test(test_layouts),        cmocka_unit_test(test_registry),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -44,7 +44,13 @@ json() { python3 -c 'import json,sys; v=json.load(open(sys.argv[1])); print(eval
 run() {
     name=$1
     shift
-    "$@" --json >"$dir/$name.json" 2>"$dir/$name.err" || { cat "$dir/$name.err" >&2; cat "$dir/$name.json" >&2; fail "$name: $*"; }
+    again=${again_max:-0} # while blocks are replaced, what a command rests on may be out just now: it is given again
+    while ! "$@" --json >"$dir/$name.json" 2>"$dir/$name.err"; do
+        [ $again -gt 0 ] || { cat "$dir/$name.err" >&2; cat "$dir/$name.json" >&2; fail "$name: $*"; }
+        echo "   again, $name: $(head -n 2 "$dir/$name.err" | tr '\n' ' ')"
+        again=$((again - 1))
+        sleep 1
+    done
 }
 refused() {
     name=$1
@@ -74,7 +80,7 @@ start() { # NAME PORT
     "$LOAM" --data "$dir/$1" --password-file "$dir/password" --set api.listen=127.0.0.1:$2 --set key.cost=light --set chain.poll=0.25 --set da.proxy="$da" node \
         >>"$dir/$1.log" 2>&1 &
     n=0
-    until "$LOAM" --data "$dir/$1" node status >/dev/null 2>&1; do
+    until "$LOAM" --data "$dir/$1" --no-start node status >/dev/null 2>&1; do
         n=$((n + 1))
         [ $n -lt 100 ] || fail "node $1 does not answer (its log: $dir/$1.log)"
         sleep 0.1
@@ -163,6 +169,81 @@ run "att$i" $A attribute "$(id $i)"
 i=$((i + 1))
 run "ask$i" $V ask "$(sed -n 3p "$dir/questions")" --model facts --max-tokens 24 --pay 1 --as val --peer $peer
 run "att$i" $A attribute "$(id $i)"
+
+# LOAM_REORG=1 (tests/reorg.sh): the last steps of one batch while blocks are replaced by empty ones, up to 64 deep: what stood in them has to be
+# sent again, in an order in which it does not revert. What was done so far lies deeper.
+if [ -n "${LOAM_REORG:-}" ]; then
+    chain_rpc() { curl -s -m 10 --noproxy '*' -H 'content-type: application/json' -d "{\"id\":1,\"jsonrpc\":\"2.0\",\"method\":\"$1\",\"params\":$2}" http://127.0.0.1:$port; }
+    reorg() {
+        chain_rpc anvil_reorg "[$1, []]" >"$dir/reorg.out"
+        grep -q '"error"' "$dir/reorg.out" && fail "anvil_reorg $1: $(cat "$dir/reorg.out")"
+        echo "   $1 blocks replaced"
+    }
+    quiet() { # until nothing is out on either node
+        n=0
+        while :; do
+            run pend-a $A chain pending
+            run pend-v $V chain pending
+            grep -q '"state": "sent"\|"state": "signed"' "$dir/pend-a.json" "$dir/pend-v.json" || return 0
+            n=$((n + 1))
+            [ $n -lt 150 ] || fail "still out after the reorganisation: $($A chain pending; $V chain pending)"
+            sleep 0.4
+        done
+    }
+    again_max=25
+    chain_rpc anvil_mine '["0x46"]' >/dev/null
+    step "6 to 8 while blocks are replaced"
+    run rec1 $A record "$(id 1)" "$(id 2)" "$(id 3)" "$(id 7)" "$(id 8)" --as server
+    b1=$(json "$dir/rec1.json" '["batch"]')
+    reorg 3
+    run val1 $V validate "$b1" --peer $peer --as val
+    equal "$(json "$dir/val1.json" '["verdict"]')" valid "verdict"
+    reorg 64
+    (run set1 $A settle "$b1" --as server) &
+    settling=$!
+    sleep 1.5
+    reorg 20
+    wait $settling || fail "settle"
+    equal "$(json "$dir/set1.json" '["state"]')" settled "the batch"
+    reorg 64
+    run claims $A claim alice bob carol server 0 1 2 --relay dev
+    reorg 64
+    sleep 2 # both nodes have seen it
+    quiet
+    run set1b $A settle "$b1" --as server
+    run claims2 $A claim alice bob carol server 0 1 2 --relay dev
+    run rew $A rewards show
+    python3 - "$dir" "$port" <<'P' || fail "after the reorganisations the accounts are not paid exactly once"
+import json, sys, urllib.request
+d, port = sys.argv[1:]
+load = lambda f: json.load(open(f"{d}/{f}.json"))
+lines = {l["account"]: int(l["cumulative"]) for l in load("set1")["payouts"]}
+assert sum(lines.values()) == 5 * 10**18, lines
+for c in load("claims2"):  # nothing is due any more, and all of it was paid
+    assert c["amount_wei"] == "0" and int(c["cumulative_wei"]) == lines.get(c["account"], 0), c
+def rpc(m, *p):
+    r = urllib.request.Request(f"http://127.0.0.1:{port}", json.dumps({"id": 1, "jsonrpc": "2.0", "method": m, "params": p}).encode(), {"content-type": "application/json"})
+    return json.load(urllib.request.build_opener(urllib.request.ProxyHandler({})).open(r))["result"]
+# Every transaction stands on the chain once: the nonce of each key is the number of its entries, and all of them are confirmed.
+sent = {}
+for node in ("a", "v"):
+    for e in load("pend-" + node):
+        assert e["state"] == "confirmed", e
+        sent.setdefault((node, e["from"]), []).append(e)
+address = {"dev": load("dev"), "val": load("vkey"), **{k: load("key-" + k) for k in ("server", "payer")}}
+for (node, key), list_ in sent.items():
+    if key in address:
+        nonce = int(rpc("eth_getTransactionCount", address[key]["address"], "latest"), 16)
+        assert nonce == len(list_), (key, nonce, len(list_))
+        for e in list_:
+            r = rpc("eth_getTransactionReceipt", e["tx"])
+            assert r and r["status"] == "0x1" and int(r["blockNumber"], 16) == e["block"], (e, r)
+        print(f"   key {key}: {nonce} transactions, each once")
+P
+    echo "   sent again: $(cat "$dir/a.log" "$dir/v.log" | grep -c 'its block was replaced')"
+    echo "PASS thread, reorganised"
+    exit 0
+fi
 
 step "6 record"
 # What EigenDA's proxy may answer, each with its own end: 400 and 403 stop the command; 429 and 500 are tried three times, a passing one is

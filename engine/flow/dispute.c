@@ -432,15 +432,16 @@ out:
 
 enum loam_status demand_read(struct node *n, struct demand *out, uint64_t batch, struct err *err) {
     struct slotref b = slot_u64(slot_of(SLOT_LEDGER_DEMANDS), batch);
-    struct hash32 one, two;
+    const struct slotref at[] = {slot_plus(b, WORD_LEDGER_DEMAND_BY), slot_plus(b, WORD_LEDGER_DEMAND_INDEX)};
+    struct hash32 w[2];
     enum loam_status s;
-    if ((s = fslot(n, &one, "Ledger", slot_plus(b, WORD_LEDGER_DEMAND_BY), err)) || (s = fslot(n, &two, "Ledger", slot_plus(b, WORD_LEDGER_DEMAND_INDEX), err)))
+    if ((s = fslots(n, w, "Ledger", at, 2, err)))
         return s;
     _Static_assert(WORD_LEDGER_DEMAND_BY == WORD_LEDGER_DEMAND_UNTIL && WORD_LEDGER_DEMAND_INDEX == WORD_LEDGER_DEMAND_TREE, "two words hold a demand");
-    out->by = word_addr(&one, AT_LEDGER_DEMAND_BY);
-    out->until = word_u64(&one, AT_LEDGER_DEMAND_UNTIL, SIZE_LEDGER_DEMAND_UNTIL);
-    out->index = word_u64(&two, AT_LEDGER_DEMAND_INDEX, SIZE_LEDGER_DEMAND_INDEX);
-    out->tree = (unsigned)word_u64(&two, AT_LEDGER_DEMAND_TREE, SIZE_LEDGER_DEMAND_TREE);
+    out->by = word_addr(&w[0], AT_LEDGER_DEMAND_BY);
+    out->until = word_u64(&w[0], AT_LEDGER_DEMAND_UNTIL, SIZE_LEDGER_DEMAND_UNTIL);
+    out->index = word_u64(&w[1], AT_LEDGER_DEMAND_INDEX, SIZE_LEDGER_DEMAND_INDEX);
+    out->tree = (unsigned)word_u64(&w[1], AT_LEDGER_DEMAND_TREE, SIZE_LEDGER_DEMAND_TREE);
     return LOAM_OK;
 }
 

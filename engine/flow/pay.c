@@ -80,15 +80,22 @@ static enum loam_status vouched(struct node *n, struct u256 *out, uint64_t payer
 
 struct held {
     struct u256 escrow, leaving; /* leaving: what a withdrawal was requested for */
+    struct u256 used;            /* of its vouchers to the server asked about: a posted batch takes from escrow what it adds here */
     uint64_t ready_at;
 };
-static enum loam_status held_read(struct node *n, struct held *h, uint64_t account, struct err *err) {
+/* All at one head. server 0: of none. */
+static enum loam_status held_read(struct node *n, struct held *h, uint64_t account, uint64_t server, struct err *err) {
     struct slotref w = slot_u64(slot_of(SLOT_LEDGER_WITHDRAWALS), account);
+    const struct slotref at[] = {slot_u64(slot_of(SLOT_LEDGER_ESCROW), account), slot_plus(w, WORD_LEDGER_WITHDRAWAL_AMOUNT),
+                                 slot_plus(w, WORD_LEDGER_WITHDRAWAL_READY_AT), slot_u64(slot_u64(slot_of(SLOT_LEDGER_VOUCHED), account), server)};
+    struct hash32 word[4];
     enum loam_status s;
-    if ((s = fslot_u256(n, &h->escrow, "Ledger", slot_u64(slot_of(SLOT_LEDGER_ESCROW), account), err)) ||
-        (s = fslot_u256(n, &h->leaving, "Ledger", slot_plus(w, WORD_LEDGER_WITHDRAWAL_AMOUNT), err)) ||
-        (s = fslot_u64(n, &h->ready_at, "Ledger", slot_plus(w, WORD_LEDGER_WITHDRAWAL_READY_AT), AT_LEDGER_WITHDRAWAL_READY_AT, SIZE_LEDGER_WITHDRAWAL_READY_AT, err)))
+    if ((s = fslots(n, word, "Ledger", at, 4, err)))
         return s;
+    h->escrow = u256_from_be(word[0].b);
+    h->leaving = u256_from_be(word[1].b);
+    h->used = u256_from_be(word[3].b);
+    h->ready_at = word_u64(&word[2], AT_LEDGER_WITHDRAWAL_READY_AT, SIZE_LEDGER_WITHDRAWAL_READY_AT);
     return LOAM_OK;
 }
 
@@ -239,7 +246,7 @@ static enum loam_status asked_check(struct flow *f, const struct asked *a, uint6
     const struct st_voucher *v = &a->voucher;
     struct account_info payer;
     struct hash32 h, mine;
-    struct u256 sum, used, need;
+    struct u256 sum, need;
     struct held held;
     uint64_t now, model;
     json_t *rec = NULL;
@@ -319,9 +326,8 @@ static enum loam_status asked_check(struct flow *f, const struct asked *a, uint6
         s = refuse(err, "the voucher is for %s OPEN in all, with this call it is %s", x, y);
         goto out;
     }
-    TRY(vouched(n, &used, r->payer, server, err));
-    TRY(held_read(n, &held, r->payer, err));
-    (void)u256_sub(&need, sum, used);
+    TRY(held_read(n, &held, r->payer, server, err));
+    (void)u256_sub(&need, sum, held.used);
     if (u256_cmp(promised(&held), need) < 0) {
         u256_format_coin(x, promised(&held));
         u256_format_coin(y, need);
@@ -561,15 +567,14 @@ out:
 /* Puts into escrow what the voucher is not covered by. */
 static enum loam_status cover(struct flow *f, const char *key, uint64_t payer, uint64_t server, struct u256 sum, struct err *err) {
     struct held held;
-    struct u256 used, need, lack;
+    struct u256 need, lack;
     struct outbox_result res = {0};
     struct flow own = *f;
     char name[FLOW_NAME_MAX], coin[U256_DEC_MAX + 2], dec[U256_DEC_MAX];
     json_t *step = NULL;
     enum loam_status s;
-    TRY(vouched(f->node, &used, payer, server, err));
-    TRY(held_read(f->node, &held, payer, err));
-    (void)u256_sub(&need, sum, used);
+    TRY(held_read(f->node, &held, payer, server, err));
+    (void)u256_sub(&need, sum, held.used);
     if (u256_sub(&lack, need, promised(&held)) || u256_is_zero(lack))
         goto out;
     /* One deposit for one voucher, however often the question is asked again. */
@@ -858,7 +863,7 @@ enum loam_status flow_escrow_show(struct flow *f, json_t **out, uint64_t account
     struct held h;
     enum loam_status s;
     *out = NULL;
-    if ((s = held_read(f->node, &h, account, err)))
+    if ((s = held_read(f->node, &h, account, 0, err)))
         return s;
     *out = json_pack("{s:I s:o* s:o* s:I}", "account", (json_int_t)account, "escrow_wei", json_u256(h.escrow), "withdrawal_wei", json_u256(h.leaving), "ready_at",
                      (json_int_t)h.ready_at);
@@ -899,7 +904,7 @@ enum loam_status flow_escrow_request(struct flow *f, json_t **out, const char *k
     enum loam_status s;
     *out = NULL;
     u256_format_coin(coin, wei);
-    if ((s = account_of_key(f->node, &account, key, err)) || (s = held_read(f->node, &h, account, err)))
+    if ((s = account_of_key(f->node, &account, key, err)) || (s = held_read(f->node, &h, account, 0, err)))
         return s;
     if (u256_cmp(wei, h.escrow) > 0) {
         u256_format_coin(have, h.escrow);
@@ -917,7 +922,7 @@ enum loam_status flow_escrow_withdraw(struct flow *f, json_t **out, const char *
     struct held h;
     enum loam_status s;
     *out = NULL;
-    if ((s = account_of_key(f->node, &account, key, err)) || (s = held_read(f->node, &h, account, err)) || (s = fhead(f->node, NULL, &now, err)))
+    if ((s = account_of_key(f->node, &account, key, err)) || (s = held_read(f->node, &h, account, 0, err)) || (s = fhead(f->node, NULL, &now, err)))
         return s;
     if (u256_is_zero(h.leaving))
         return err_set(err, LOAM_ESTATE, "no withdrawal was requested; escrow request AMOUNT");

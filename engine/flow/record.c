@@ -508,8 +508,15 @@ static enum loam_status prepare(struct flow *f, json_t **step, char work[WORK_MA
     payouts_init(&d.previous);
     payouts_init(&d.payouts);
     payouts_init(&d.claims);
-    TRY(fslot_u64(f->node, &number, "Ledger", slot_u64(slot_of(SLOT_LEDGER_NEXT_NUMBER), server), 0, 8, err));
-    TRY(fslot_u64(f->node, &attempts, "Ledger", slot_u64(slot_of(SLOT_LEDGER_ATTEMPTS), server), 0, 1, err));
+    /* What the contract keeps of this poster, at one head: half of one block and half of the next would be a batch that it refuses. */
+    const struct slotref at[] = {slot_u64(slot_of(SLOT_LEDGER_NEXT_NUMBER), server), slot_u64(slot_of(SLOT_LEDGER_ATTEMPTS), server),
+                                 slot_u64(slot_of(SLOT_LEDGER_OPEN_BATCH), server), slot_u64(slot_of(SLOT_LEDGER_NEXT_SEQUENCE), server)};
+    struct hash32 word[4];
+    TRY(fslots(f->node, word, "Ledger", at, 4, err));
+    number = word_u64(&word[0], 0, 8);
+    attempts = word_u64(&word[1], 0, 1);
+    open = word_u64(&word[2], 0, 8);
+    sequence = word_u64(&word[3], 0, 8);
     for (size_t i = 0; i < q->count; i++) {
         uint8_t b8[8];
         put_be64(b8, q->answers[i]);
@@ -528,13 +535,11 @@ static enum loam_status prepare(struct flow *f, json_t **step, char work[WORK_MA
         s = err_set(err, LOAM_ENOMEM, "no memory for %zu calls", q->count);
         goto out;
     }
-    TRY(fslot_u64(f->node, &open, "Ledger", slot_u64(slot_of(SLOT_LEDGER_OPEN_BATCH), server), 0, 8, err));
     if (open) {
         s = err_set(err, LOAM_ESTATE, "batch %llu of this poster is still open; a poster has one at a time: settle %llu", (unsigned long long)open,
                     (unsigned long long)open);
         goto out;
     }
-    TRY(fslot_u64(f->node, &sequence, "Ledger", slot_u64(slot_of(SLOT_LEDGER_NEXT_SEQUENCE), server), 0, 8, err));
     TRY(settled_table(f, &d.previous, server, err));
     TRY(flow_unlock(f, q->key, err));
     for (size_t i = 0; i < q->count; i++) {
@@ -684,23 +689,26 @@ static enum loam_status mark_answers(struct flow *f, const json_t *rec, uint64_t
     return LOAM_OK;
 }
 
-/* What the server's own escrow must hold: the amount of its own voucher, if there is one. */
-static enum loam_status own_share(struct flow *f, struct u256 *out, const json_t *vouchers, uint64_t server, struct err *err) {
+/* What the server's own escrow lacks: the amount of its own voucher, if there is one, over what it holds. Both at one head: a batch that is posted
+ * takes the one from the other. */
+static enum loam_status own_lack(struct flow *f, struct u256 *out, const json_t *vouchers, uint64_t server, struct err *err) {
+    const struct slotref at[] = {slot_u64(slot_u64(slot_of(SLOT_LEDGER_VOUCHED), server), server), slot_u64(slot_of(SLOT_LEDGER_ESCROW), server)};
+    struct hash32 word[2];
     size_t i;
     const json_t *o;
     *out = U256_ZERO;
     json_array_foreach((json_t *)(uintptr_t)vouchers, i, o) {
         struct st_voucher v;
-        struct u256 used;
         enum loam_status s;
         if ((s = st_from_json(&v, ST_Voucher, json_object_get(o, "voucher"), err)))
             return s;
         if (v.payer != server)
             continue;
-        if ((s = fslot_u256(f->node, &used, "Ledger", slot_u64(slot_u64(slot_of(SLOT_LEDGER_VOUCHED), server), server), err)))
+        if ((s = fslots(f->node, word, "Ledger", at, 2, err)))
             return s;
-        if (u256_sub(out, v.cumulative, used))
-            *out = U256_ZERO; /* posted before a restart */
+        /* the first falls below zero where it was posted before a restart */
+        if (u256_sub(out, v.cumulative, u256_from_be(word[0].b)) || u256_sub(out, *out, u256_from_be(word[1].b)))
+            *out = U256_ZERO;
     }
     return LOAM_OK;
 }
@@ -710,7 +718,7 @@ enum loam_status flow_record(struct flow *f, json_t **out, const struct flow_rec
     struct abi_doc ev = {0};
     struct st_batch b;
     struct sig65 sig;
-    struct u256 have, lack;
+    struct u256 lack;
     json_t *step = NULL, *o, *vouchers;
     uint64_t server, id;
     char coin[U256_DEC_MAX + 2], fee[U256_DEC_MAX + 2], work[WORK_MAX] = "";
@@ -756,11 +764,7 @@ enum loam_status flow_record(struct flow *f, json_t **out, const struct flow_rec
     /* The server's own escrow: the missing amount is fixed once, like everything that is sent. */
     s = flow_step_get(f, "deposit", &o, err);
     if (s == LOAM_ENOTFOUND) {
-        struct u256 own;
-        TRY(own_share(f, &own, vouchers, server, err));
-        TRY(fslot_u256(f->node, &have, "Ledger", slot_u64(slot_of(SLOT_LEDGER_ESCROW), server), err));
-        if (u256_sub(&lack, own, have))
-            lack = U256_ZERO;
+        TRY(own_lack(f, &lack, vouchers, server, err));
         u256_format_coin(coin, q->bond);
         u256_format_coin(fee, lack);
         TRY(flow_confirm(f, err, "Post a batch of %zu calls on chain %llu: %s OPEN into escrow and a bond of %s OPEN from key %s?", q->count,

@@ -8,6 +8,7 @@
 
 struct stake {
     struct u256 stake, unbonding, share_at, owed;
+    struct u256 total, per; /* of all validators, at the same head */
     uint64_t release, since, slot;
 };
 
@@ -15,16 +16,19 @@ static enum loam_status read_stake(struct flow *f, struct stake *v, uint64_t acc
     struct slotref b = slot_u64(slot_of(SLOT_VALIDATORS_VALIDATORS), account);
     const struct slotref at[] = {slot_plus(b, WORD_VALIDATORS_VALIDATOR_STAKE), slot_plus(b, WORD_VALIDATORS_VALIDATOR_UNBONDING),
                                  slot_plus(b, WORD_VALIDATORS_VALIDATOR_RELEASE_AT), slot_plus(b, WORD_VALIDATORS_VALIDATOR_SHARE_AT),
-                                 slot_plus(b, WORD_VALIDATORS_VALIDATOR_OWED)};
-    struct hash32 word[5], w;
+                                 slot_plus(b, WORD_VALIDATORS_VALIDATOR_OWED), slot_of(SLOT_VALIDATORS_TOTAL_STAKE),
+                                 slot_of(SLOT_VALIDATORS_SHARE_PER_STAKE)};
+    struct hash32 word[7], w;
     enum loam_status s;
-    if ((s = fslots(f->node, word, "Validators", at, 5, err)))
+    if ((s = fslots(f->node, word, "Validators", at, 7, err)))
         return s;
     v->stake = u256_from_be(word[0].b);
     v->unbonding = u256_from_be(word[1].b);
     w = word[2];
     v->share_at = u256_from_be(word[3].b);
     v->owed = u256_from_be(word[4].b);
+    v->total = u256_from_be(word[5].b);
+    v->per = u256_from_be(word[6].b);
     _Static_assert(WORD_VALIDATORS_VALIDATOR_RELEASE_AT == WORD_VALIDATORS_VALIDATOR_SINCE &&
                        WORD_VALIDATORS_VALIDATOR_SINCE == WORD_VALIDATORS_VALIDATOR_SLOT,
                    "one word holds the three");
@@ -36,18 +40,17 @@ static enum loam_status read_stake(struct flow *f, struct stake *v, uint64_t acc
 
 enum loam_status flow_stake_status(struct flow *f, json_t **out, uint64_t account, struct err *err) {
     struct stake v;
-    struct u256 total, per, more;
+    struct u256 since, more;
     enum loam_status s;
     *out = NULL;
-    if ((s = read_stake(f, &v, account, err)) || (s = fslot_u256(f->node, &total, "Validators", slot_of(SLOT_VALIDATORS_TOTAL_STAKE), err)) ||
-        (s = fslot_u256(f->node, &per, "Validators", slot_of(SLOT_VALIDATORS_SHARE_PER_STAKE), err)))
+    if ((s = read_stake(f, &v, account, err)))
         return s;
-    (void)u256_sub(&per, per, v.share_at);
-    if (u256_muldiv(&more, v.stake, per, u256_from(SHARE_SCALE)) || u256_add(&more, more, v.owed))
+    (void)u256_sub(&since, v.per, v.share_at);
+    if (u256_muldiv(&more, v.stake, since, u256_from(SHARE_SCALE)) || u256_add(&more, more, v.owed))
         return err_set(err, LOAM_ERANGE, "what validator %llu is owed does not fit", (unsigned long long)account);
     *out = json_pack("{s:I s:o s:o s:I s:I s:b s:o s:o}", "account", (json_int_t)account, "stake_wei", json_u256(v.stake), "unbonding_wei",
                      json_u256(v.unbonding), "release_s", (json_int_t)v.release, "since_block", (json_int_t)v.since, "active", v.slot != 0,
-                     "owed_wei", json_u256(more), "total_stake_wei", json_u256(total));
+                     "owed_wei", json_u256(more), "total_stake_wei", json_u256(v.total));
     return *out ? LOAM_OK : err_set(err, LOAM_ENOMEM, "no memory");
 }
 

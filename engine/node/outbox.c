@@ -24,14 +24,17 @@
 #define REBROADCAST_MS 10000
 #define REPLACE_MAX 8  /* times a fee is raised: 12.5 % each, the least nodes take, is 2.6 times in all */
 #define KEEPER_MS 5000 /* how often transactions that nobody waits for are looked after */
+#define HURRY_MS 500   /* the same while what a reorganisation took comes back */
 #define ATTEMPTS_MAX 16 /* transactions that may revert under one key */
 #define ENTRY_MAX (8u << 20) /* bytes of an entry: calldata as hex, once for each transaction sent under it */
 #define PLAIN_GAS 21000      /* of a transaction that does nothing */
 #define TAKEN_BACK "taken-back/"
+#define LOST_HELD 128        /* blocks (and tx.retry-depth) for which what would revert after a reorganisation is held back */
 
 /* OUTBOX table, by key: JSON {key, from, address, nonce, to|null, value, data (hex), gas, what, digest, layer (1: on L1; else absent),
  * state, sent_ms, txs: [{hash, raw (hex), max_fee, tip}] (or {hash, forced: true}: the deposit that does the same), earlier: [{tx, block, nonce, txs}]
- * that reverted (without block: a reorganisation took it, and its outcome is open again), and, confirmed: {tx, block, block_hash, index,
+ * that reverted (without block: a reorganisation took it, and its outcome is open again), lost: the block after which a reorganisation took what
+ * was confirmed, and, confirmed: {tx, block, block_hash, index,
  * gas_used, ok, fee, created, logs}}. NONCE table, by chain id (u64 be) and address: next nonce (u64 be).
  * Both change in one batch, before anything is sent. */
 struct outbox {
@@ -41,6 +44,7 @@ struct outbox {
     uv_mutex_t open_lock;
     const char *const *errors;
     uint64_t keeper_us;
+    atomic_bool hurry; /* a reorganisation took something: not only at the next turn */
     atomic_bool keeping;
 };
 
@@ -596,10 +600,33 @@ static enum loam_status send_newest(struct chain *c, const json_t *e, struct err
     return s;
 }
 
+/* What a reorganisation took may rest on what it took of others, and would revert before that is back. Such a one is held for a while: its nonce
+ * is used up by a revert, and whoever sent it was told that it was done. */
+static bool too_early(struct node *n, struct chain *c, const json_t *e) {
+    json_t *lost = json_object_get(e, "lost");
+    struct chain_head h;
+    struct addr20 from, to;
+    struct u256 value;
+    struct buf data = BUF_INIT(OUTBOX_DATA_MAX);
+    const char *hex = text_of(e, "data");
+    uint64_t gas;
+    struct err le;
+    if (!lost || !json_is_string(json_object_get(e, "to")) || chain_head(c, &h, NULL) ||
+        h.h.number > (uint64_t)json_integer_value(lost) + LOST_HELD + option_uint(n->opt, "tx.retry-depth"))
+        return false;
+    bool early = !hex_decode_buf(&data, hex, strlen(hex), NULL) && !addr_parse(&from, text_of(e, "address"), NULL) &&
+                 !addr_parse(&to, text_of(e, "to"), NULL) && !u256_parse(&value, text_of(e, "value"), NULL) &&
+                 chain_gas(c, &gas, NULL, &from, &to, data.data, data.len, value, &le) == LOAM_EREVERT;
+    if (early)
+        log_debug("outbox", "%s: it would revert on the new branch as yet; held back", text_of(e, "key"));
+    buf_clear(&data);
+    return early;
+}
+
 /* Sends the newest bytes of an entry. While reverted attempts that a reorganisation took are open, those instead: their nonces come first, without
  * them nothing later of this address can be mined, and should one of them execute now, the later one must not. What the RPC says against it is
  * remembered, not final: another one may have it. */
-static enum loam_status broadcast(struct chain *c, const json_t *e, struct err *err) {
+static enum loam_status broadcast(struct node *n, struct chain *c, const json_t *e, struct err *err) {
     size_t i;
     json_t *t;
     bool open = false;
@@ -610,7 +637,9 @@ static enum loam_status broadcast(struct chain *c, const json_t *e, struct err *
             s = send_newest(c, t, err);
         }
     }
-    return open ? s == LOAM_ENONCE ? LOAM_OK : s : send_newest(c, e, err);
+    if (open)
+        return s == LOAM_ENONCE ? LOAM_OK : s;
+    return too_early(n, c, e) ? LOAM_OK : send_newest(c, e, err);
 }
 
 /* Price paid for a unit of gas: min(max fee, base fee + tip) of the transaction that was mined. */
@@ -708,6 +737,7 @@ static enum loam_status look(struct node *n, struct chain *c, json_t *e, struct 
         return err_set(err, LOAM_ENOMEM, "no memory for the receipt");
     json_object_set_new(e, "result", j);
     json_object_set_new(e, "state", json_string(out->ok ? "confirmed" : "failed"));
+    json_object_del(e, "lost");
     s = save(n, e, err);
     publish(n);
     return s;
@@ -790,7 +820,7 @@ static enum loam_status replace(struct node *n, struct chain *c, json_t *e, stru
         s = save(n, e, err);
     if (!s) {
         log_info("outbox", "%s: fee raised", text_of(e, "key"));
-        s = broadcast(c, e, err);
+        s = broadcast(n, c, e, err);
     }
     return s;
 }
@@ -828,7 +858,7 @@ static enum loam_status wait_for(struct node *n, struct chain *c, json_t **at, s
     json_t *e = *at;
     uint64_t sent = clock_mono_us(), raised = sent;
     struct err said = {LOAM_OK, ""};
-    enum loam_status b = broadcast(c, e, &said);
+    enum loam_status b = broadcast(n, c, e, &said);
     if (!b && strcmp(text_of(e, "state"), "signed") == 0) {
         uv_mutex_lock(&n->outbox->lock);
         enum loam_status s = again(n, at, err);
@@ -876,7 +906,7 @@ static enum loam_status wait_for(struct node *n, struct chain *c, json_t **at, s
             uv_mutex_unlock(&n->outbox->lock);
             raised = sent = now;
         } else if (b != LOAM_ENONCE && now - sent > REBROADCAST_MS * 1000ull) {
-            b = broadcast(c, e, &said);
+            b = broadcast(n, c, e, &said);
             sent = now;
         }
         s = j ? job_sleep_ms(j, POLL_MS, err) : LOAM_OK;
@@ -1140,12 +1170,13 @@ static enum loam_status keep(struct job *j, void *arg, struct err *err) {
         struct err le;
         if (job_cancelled(j))
             break;
+        if (json_object_get(e, "lost"))
+            atomic_store(&n->outbox->hurry, true);
         if (chain_of(n, on_l1(e), &c, NULL, &le))
             continue;
         s = look(n, c, e, &r, &le);
-        if (s == LOAM_ENOTFOUND &&
-            clock_unix_ms() - (uint64_t)json_integer_value(json_object_get(e, "sent_ms")) > REBROADCAST_MS)
-            s = broadcast(c, e, &le);
+        if (s == LOAM_ENOTFOUND && (json_object_get(e, "lost") || clock_unix_ms() - (uint64_t)json_integer_value(json_object_get(e, "sent_ms")) > REBROADCAST_MS))
+            s = broadcast(n, c, e, &le);
         outbox_result_clear(&r);
     }
     json_decref(open);
@@ -1163,10 +1194,11 @@ static void kept(struct job *j, void *arg, enum loam_status s, const struct err 
 void outbox_tick(struct node *n) {
     struct outbox *o = n->outbox;
     uint64_t now = clock_mono_us();
-    if (!outbox_pending(n) || node_stopping(n) || now - o->keeper_us < KEEPER_MS * 1000ull ||
+    if (!outbox_pending(n) || node_stopping(n) || now - o->keeper_us < (atomic_load(&o->hurry) ? HURRY_MS : KEEPER_MS) * 1000ull ||
         atomic_exchange(&o->keeping, true))
         return;
     o->keeper_us = now;
+    atomic_store(&o->hurry, false);
     struct job_def def = {.title = "outbox", .run = keep, .end = kept, .arg = n};
     uint64_t id;
     if (job_start(n, &id, &def, NULL))
@@ -1194,10 +1226,12 @@ enum loam_status outbox_undo(struct node *n, bool l1, uint64_t common, struct er
         if (lost) {
             json_object_set_new(e, "state", json_string("sent"));
             json_object_del(e, "result");
+            json_object_set_new(e, "lost", json_integer((json_int_t)common));
         }
         s = save(n, e, err);
     }
     json_decref(all);
     publish(n);
+    atomic_store(&n->outbox->hurry, true);
     return s;
 }

@@ -1,5 +1,6 @@
 #!/bin/sh
-# The outbox on a development chain: a stuck transaction is replaced and only one of the two is mined; no funds, spend limit,
+# The outbox on a development chain: a stuck transaction is replaced and only one of the two is mined; one that expires is taken back; a revert, a retry and a
+# reorganisation over both pay once; no funds, spend limit,
 # locked key, chain mismatch, RPC down; anvil's keys elsewhere.
 src=$(cd "${srcdir:-.}" && pwd)
 loam=${LOAM:-$(cd "${builddir:-.}" && pwd)/loam}
@@ -97,6 +98,25 @@ sleep 1
 run --json job show "$job" | grep -q '"state": "done"' || bad "resumed: $(run job show "$job")"
 want 0 "balance: *1.625 OPEN" chain account $to
 
+# no block takes it: after tx.expire an empty one takes its place, and nothing was paid
+want 0 "" set tx.expire 6
+rpc evm_setAutomine '[false]' >/dev/null
+run chain send 0x000000000000000000000000000000000000e0e0 0.25 --from dev >"$work/out" 2>"$work/err" </dev/null &
+client=$!
+for i in $(seq 80); do
+    grep -q "taken back" "$work/node.log" && break
+    sleep 0.25
+done
+grep -q "no block took it for 6 s" "$work/node.log" || bad "it does not expire: $(run chain pending)"
+rpc evm_mine '[]' >/dev/null
+wait $client && bad "an expired payment ended well"
+grep -q "was taken back by 0x" "$work/err" || bad "expired: does not say so: $(cat "$work/err")"
+rpc evm_setAutomine '[true]' >/dev/null
+want 0 "" set tx.expire 0
+want 0 "balance: *0 OPEN" chain account 0x000000000000000000000000000000000000e0e0
+want 0 "tx:" chain send 0x000000000000000000000000000000000000e0e0 0.0625 --from dev
+want 0 "balance: *0.0625 OPEN" chain account 0x000000000000000000000000000000000000e0e0
+
 # A transaction that reverted, sent again later, and both lost in a reorganisation: on the new branch the first one executes. Paid once; the
 # second is taken back, and its nonce does not stay open.
 shop=0x0000000000000000000000000000000000005409
@@ -117,7 +137,6 @@ for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
     sleep 0.2
 done
 run --json chain pending | grep -q '"state": "failed"' || bad "the call did not revert: $(run chain pending)"
-want 0 "balance: *0 OPEN" chain account $shop
 rpc anvil_setCode "[\"$shop\",\"0x00\"]" >/dev/null
 rpc evm_mine '[]' >/dev/null
 rpc evm_setAutomine '[true]' >/dev/null

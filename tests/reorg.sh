@@ -3,4 +3,4 @@
 # every payment comes out right once. The first five steps are those of tests/thread.sh. Skips with a line where anvil is missing.
 srcdir=$(cd "${srcdir:-.}" && pwd)
 export srcdir LOAM_REORG=1
-exec sh "$srcdir/tests/thread.sh"
+LOAM_EPOCHS=${LOAM_EPOCHS:-2} exec sh "$srcdir/tests/thread.sh"

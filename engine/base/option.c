@@ -70,6 +70,8 @@ const struct option_def option_table[] = {
      "a node that a console started ends after this long with nothing left to do", false},
     {"serve.fee", OPTION_COIN, "1", 0, 0, NULL, "OPEN", "what a paid question costs at this node", false},
     {"serve.key", OPTION_STRING, "", 0, 0, NULL, "", "key whose account answers paid questions over the API; empty: none are answered", false},
+    {"tx.expire", OPTION_UINT, "86400", 0, 1e7, NULL, "s",
+     "a transaction that no block takes for so long is taken back by an empty one of its nonce; 0: never", false},
     {"tx.gas-price-limit", OPTION_UINT, "100", 1, 1e6, NULL, "gwei", "most that is offered for a unit of gas",
      false},
     {"tx.replace-after", OPTION_UINT, "60", 5, 86400, NULL, "s",

@@ -32,7 +32,7 @@
 #define LOST_HELD 128        /* blocks (and tx.retry-depth) for which what would revert after a reorganisation is held back */
 
 /* OUTBOX table, by key: JSON {key, from, address, nonce, to|null, value, data (hex), gas, what, digest, layer (1: on L1; else absent),
- * state, sent_ms, txs: [{hash, raw (hex), max_fee, tip}] (or {hash, forced: true}: the deposit that does the same), earlier: [{tx, block, nonce, txs}]
+ * state, sent_ms, txs: [{hash, raw (hex), max_fee, tip}] (or {hash, forced: true}: the deposit that does the same; void: true: one that does nothing, since it was out too long), earlier: [{tx, block, nonce, txs}]
  * that reverted (without block: a reorganisation took it, and its outcome is open again), lost: the block after which a reorganisation took what
  * was confirmed, and, confirmed: {tx, block, block_hash, index,
  * gas_used, ok, fee, created, logs}}. NONCE table, by chain id (u64 be) and address: next nonce (u64 be).
@@ -684,6 +684,7 @@ static enum loam_status receipt_of(struct chain *c, json_t *txs, struct outbox_r
 }
 
 static enum loam_status stand_in(struct node *n, struct chain *c, json_t **out, const json_t *e, struct err *err);
+static bool is_void(const json_t *e, const struct hash32 *tx);
 
 /* Attempts that reverted and whose blocks a reorganisation took: on the new branch they may come out otherwise. One that executes there is the
  * entry's result, and what was sent after it must not count besides. LOAM_ENOTFOUND: none did. */
@@ -699,7 +700,7 @@ static enum loam_status look_earlier(struct node *n, struct chain *c, json_t *e,
         if (s)
             return s;
         json_object_set_new(t, "block", json_integer((json_int_t)out->block));
-        if (!out->ok) { /* again */
+        if (!out->ok || is_void(t, &out->tx)) { /* again */
             outbox_result_clear(out);
             if ((s = save(n, e, err)))
                 return s;
@@ -732,6 +733,8 @@ static enum loam_status look(struct node *n, struct chain *c, json_t *e, struct 
     char hex[HASH_HEX_MAX];
     if (out->ok && !strncmp(text_of(e, "key"), TAKEN_BACK, strlen(TAKEN_BACK)) && strcmp(hash_hex(hex, &out->tx), text_of(newest(e), "hash")) != 0)
         log_error("outbox", "%s executed besides an earlier one of the same order: it was mined before it could be taken back", hex);
+    if (is_void(e, &out->tx))
+        out->ok = false;
     json_t *j = result_json(out);
     if (!j)
         return err_set(err, LOAM_ENOMEM, "no memory for the receipt");
@@ -769,14 +772,12 @@ static enum loam_status raised(struct node *n, struct chain *c, const json_t *e,
     return LOAM_OK;
 }
 
-/* In the place of e's transaction, which is not wanted any more: one that does nothing, with its nonce and higher fees, as an entry of its own
- * that either of the two confirms. */
-static enum loam_status stand_in(struct node *n, struct chain *c, json_t **out, const json_t *e, struct err *err) {
-    char key[OUTBOX_KEY_MAX], dig[HASH_HEX_MAX];
+/* As e, with its nonce and its transactions, and one more of higher fees that does nothing. */
+static enum loam_status make_void(struct node *n, struct chain *c, json_t **out, const json_t *e, struct err *err) {
     struct u256 fee, tip, limit;
+    char dig[HASH_HEX_MAX];
     struct addr20 at;
     enum loam_status s = raised(n, c, e, &fee, &tip, &limit, err);
-    json_t *v = NULL;
     *out = NULL;
     if (!s)
         s = addr_parse(&at, text_of(e, "address"), err);
@@ -784,20 +785,17 @@ static enum loam_status stand_in(struct node *n, struct chain *c, json_t **out, 
         s = keys_unlocked(n, text_of(e, "from")) ? LOAM_OK : keys_unlock_unattended(n, text_of(e, "from"), err);
     if (s)
         return s;
-    snprintf(key, sizeof key, TAKEN_BACK "%s/%lld", text_of(e, "address"), (long long)json_integer_value(json_object_get(e, "nonce")));
     struct outbox_tx tx = {.from = text_of(e, "from"), .to = &at, .l1 = on_l1(e)};
     struct hash32 digest = digest_of(&tx, &at);
-    v = json_pack("{s:s s:s s:s s:O s:s s:s s:s s:I s:s s:s s:s s:I s:o}", "key", key, "from", text_of(e, "from"), "address", text_of(e, "address"), "nonce",
-                  json_object_get(e, "nonce"), "to", text_of(e, "address"), "value", "0", "data", "0x", "gas", (json_int_t)PLAIN_GAS, "what",
-                  "instead of a transaction that is not wanted any more", "digest", hash_hex(dig, &digest), "state", "sent", "sent_ms",
-                  (json_int_t)clock_unix_ms(), "txs", json_deep_copy(json_object_get(e, "txs")));
+    json_t *v = json_pack("{s:s s:s s:s s:O s:s s:s s:s s:I s:s s:s s:s s:I s:o}", "key", text_of(e, "key"), "from", text_of(e, "from"), "address",
+                          text_of(e, "address"), "nonce", json_object_get(e, "nonce"), "to", text_of(e, "address"), "value", "0", "data", "0x", "gas",
+                          (json_int_t)PLAIN_GAS, "what", "instead of a transaction that is not wanted any more", "digest", hash_hex(dig, &digest), "state", "sent",
+                          "sent_ms", (json_int_t)clock_unix_ms(), "txs", json_deep_copy(json_object_get(e, "txs")));
     if (!v)
         return err_set(err, LOAM_ENOMEM, "no memory for the outbox");
     if (tx.l1)
         json_object_set_new(v, "layer", json_integer(1));
-    if (!(s = add_signed(n, c, v, fee, tip, err)))
-        s = save(n, v, err);
-    if (s) {
+    if ((s = add_signed(n, c, v, fee, tip, err))) {
         json_decref(v);
         return s;
     }
@@ -805,10 +803,60 @@ static enum loam_status stand_in(struct node *n, struct chain *c, json_t **out, 
     return LOAM_OK;
 }
 
+/* In the place of e's transaction, which is not wanted any more: one that does nothing, as an entry of its own that either of the two confirms. */
+static enum loam_status stand_in(struct node *n, struct chain *c, json_t **out, const json_t *e, struct err *err) {
+    char key[OUTBOX_KEY_MAX];
+    enum loam_status s = make_void(n, c, out, e, err);
+    if (s)
+        return s;
+    snprintf(key, sizeof key, TAKEN_BACK "%s/%lld", text_of(e, "address"), (long long)json_integer_value(json_object_get(e, "nonce")));
+    json_object_set_new(*out, "key", json_string(key));
+    if ((s = save(n, *out, err))) {
+        json_decref(*out);
+        *out = NULL;
+    }
+    return s;
+}
+
+/* Option tx.expire: a transaction that no block took for so long is taken back by one of the same nonce that does nothing. Whichever is mined
+ * decides; the entry failed when it is the empty one, and may be sent anew. */
+static bool expired(struct node *n, const json_t *e) {
+    uint64_t s = option_uint(n->opt, "tx.expire"), now = clock_unix_ms(), sent = (uint64_t)json_integer_value(json_object_get(e, "sent_ms"));
+    return s && now > sent && now - sent > 1000 * s && newest(e) && !json_is_true(json_object_get(newest(e), "void")) && !json_object_get(e, "lost");
+}
+static enum loam_status expire(struct node *n, struct chain *c, json_t *e, struct err *err) {
+    json_t *v = NULL, *txs;
+    enum loam_status s = make_void(n, c, &v, e, err);
+    if (s)
+        return s;
+    txs = json_object_get(v, "txs");
+    json_object_set_new(json_array_get(txs, json_array_size(txs) - 1), "void", json_true());
+    json_object_set(e, "txs", txs);
+    json_decref(v);
+    if (!(s = save(n, e, err))) {
+        log_warn("outbox", "%s: no block took it for %llu s (option tx.expire): taken back", text_of(e, "key"), (unsigned long long)option_uint(n->opt, "tx.expire"));
+        s = send_newest(c, e, err);
+    }
+    return s;
+}
+
+/* Whether the receipt is that of the transaction that does nothing. */
+static bool is_void(const json_t *e, const struct hash32 *tx) {
+    char hex[HASH_HEX_MAX];
+    size_t i;
+    json_t *t;
+    hash_hex(hex, tx);
+    json_array_foreach(json_object_get(e, "txs"), i, t) {
+        if (json_is_true(json_object_get(t, "void")) && strcmp(text_of(t, "hash"), hex) == 0)
+            return true;
+    }
+    return false;
+}
+
 /* The same nonce with higher fees. */
 static enum loam_status replace(struct node *n, struct chain *c, json_t *e, struct err *err) {
     struct u256 fee, tip, limit;
-    if (json_array_size(json_object_get(e, "txs")) > REPLACE_MAX)
+    if (json_array_size(json_object_get(e, "txs")) > REPLACE_MAX || json_is_true(json_object_get(newest(e), "void")))
         return LOAM_OK;
     enum loam_status s = raised(n, c, e, &fee, &tip, &limit, err);
     if (s)
@@ -832,6 +880,10 @@ static enum loam_status reverted(struct node *n, struct chain *c, const json_t *
     struct buf data = BUF_INIT(OUTBOX_DATA_MAX), back = BUF_INIT(1u << 20);
     const char *hex = text_of(e, "data");
     char reason[300] = "no reason known";
+    struct hash32 tx;
+    if (!hash_parse(&tx, text_of(json_object_get(e, "result"), "tx"), NULL) && is_void(e, &tx))
+        return err_set(err, LOAM_ETIMEOUT, "%s: no block took it in time (option tx.expire), and it was taken back by %s; nothing was done", text_of(e, "what"),
+                       text_of(json_object_get(e, "result"), "tx"));
     if (!hex_decode_buf(&data, hex, strlen(hex), NULL) && !addr_parse(&from, text_of(e, "address"), NULL) &&
         !addr_parse(&to, text_of(e, "to"), NULL) && !u256_parse(&value, text_of(e, "value"), NULL) &&
         chain_call(c, &back, &from, &to, data.data, data.len, value, NULL) == LOAM_EREVERT)
@@ -901,7 +953,7 @@ static enum loam_status wait_for(struct node *n, struct chain *c, json_t **at, s
             uv_mutex_lock(&n->outbox->lock);
             enum loam_status rs = again(n, at, &re);
             e = *at;
-            if (rs || (is_open(e) && (rs = replace(n, c, e, &re))))
+            if (rs || (is_open(e) && (rs = expired(n, e) ? expire(n, c, e, &re) : replace(n, c, e, &re))))
                 log_warn("outbox", "%s: %s", text_of(e, "key"), re.text);
             uv_mutex_unlock(&n->outbox->lock);
             raised = sent = now;
@@ -1177,6 +1229,14 @@ static enum loam_status keep(struct job *j, void *arg, struct err *err) {
         s = look(n, c, e, &r, &le);
         if (s == LOAM_ENOTFOUND && (json_object_get(e, "lost") || clock_unix_ms() - (uint64_t)json_integer_value(json_object_get(e, "sent_ms")) > REBROADCAST_MS))
             s = broadcast(n, c, e, &le);
+        if (s == LOAM_ENOTFOUND && expired(n, e)) {
+            uv_mutex_lock(&n->outbox->lock);
+            json_t *now = json_incref(e);
+            if (again(n, &now, &le) || (is_open(now) && expired(n, now) && expire(n, c, now, &le)))
+                log_warn("outbox", "%s: %s", text_of(e, "key"), le.text);
+            json_decref(now);
+            uv_mutex_unlock(&n->outbox->lock);
+        }
         outbox_result_clear(&r);
     }
     json_decref(open);

@@ -15,6 +15,7 @@
 #define HEADERS_MAX 64
 #define TICK_MS 1000
 #define REPLY_HEAD_MAX 8192
+#define HOST_MAX 256             /* a name in the Host field: 253 by DNS */
 #define DRAIN_MS 5000            /* a refused request is read on (and thrown away) for so long … */
 #define DRAIN_MAX (256ull << 20) /* … and so far, so that its sender gets to read why */
 
@@ -69,6 +70,8 @@ struct server {
     uv_mutex_t lock;
     struct server_reply *woken; /* under lock */
     const struct server_route *routes;
+    bool (*host_ok)(const char *host, void *arg);
+    void *host_arg;
     size_t max_body, conns_n;
     struct sconn *conns;
     uint16_t port;
@@ -205,10 +208,85 @@ static int cb_value(http_parser *p, const char *at, size_t n) {
 }
 static void raw_send(struct sconn *c, const char *text);
 
+/* The host of "name", "name:port", "[v6]" or "[v6]:port", without a name's last dot. */
+static bool host_part(char out[HOST_MAX], const char *v) {
+    bool six = *v == '[';
+    size_t n = six ? strcspn(++v, "]") : strcspn(v, ":");
+    const char *rest = v + n;
+    if (six && *rest++ != ']')
+        return false;
+    if (*rest == ':') /* whatever port: it may be forwarded */
+        rest += 1 + strspn(rest + 1, "0123456789");
+    if (!n || n >= HOST_MAX || *rest)
+        return false;
+    memcpy(out, v, n);
+    out[n] = 0;
+    if (!six && n > 1 && out[n - 1] == '.')
+        out[n - 1] = 0;
+    return true;
+}
+
+/* A name of this machine that no foreign name server can give: a loopback name or address, the address that this connection
+ * came in at, or what the owner named. */
+static bool own_host(const struct sconn *c, const char *host) {
+    struct sockaddr_in v4;
+    struct sockaddr_in6 v6;
+    struct sockaddr_storage at;
+    int len = sizeof at;
+    if (!strcasecmp(host, "localhost"))
+        return true;
+    bool known = uv_tcp_getsockname(&c->tcp, (struct sockaddr *)&at, &len) == 0;
+    if (!uv_ip4_addr(host, 0, &v4)) {
+        const struct in6_addr *six = &((struct sockaddr_in6 *)&at)->sin6_addr;
+        const void *four = !known ? NULL : at.ss_family == AF_INET ? (void *)&((struct sockaddr_in *)&at)->sin_addr :
+                           IN6_IS_ADDR_V4MAPPED(six) ? (void *)&six->s6_addr[12] : NULL; /* of a listener at [::] */
+        if (((const uint8_t *)&v4.sin_addr)[0] == 127 || (four && !memcmp(&v4.sin_addr, four, sizeof v4.sin_addr)))
+            return true;
+    } else if (!uv_ip6_addr(host, 0, &v6)) {
+        if (IN6_IS_ADDR_LOOPBACK(&v6.sin6_addr) ||
+            (known && at.ss_family == AF_INET6 && !memcmp(&v6.sin6_addr, &((struct sockaddr_in6 *)&at)->sin6_addr, sizeof v6.sin6_addr)))
+            return true;
+    }
+    return c->s->host_ok && c->s->host_ok(host, c->s->host_arg);
+}
+
+/* Who may ask (RFC 9110, 7.2; RFC 6454): 0, or the status to refuse with. A page of another site reaches a server on loopback by a
+ * name of its own that it lets point here (DNS rebinding): the Host is then that name. Or it just sends: the Origin is then another. */
+static int foreign(struct sconn *c) {
+    const char *host = NULL, *origin = NULL;
+    char name[HOST_MAX];
+    for (size_t i = 0; i < c->hn; i++) {
+        const char *n = (char *)c->head.data + c->h[i].name;
+        const char *v = c->h[i].value ? (char *)c->head.data + c->h[i].value : "";
+        if (!strcasecmp(n, "host")) {
+            if (host)
+                return 400;
+            host = v;
+        } else if (!strcasecmp(n, "origin")) {
+            if (origin)
+                return 400;
+            origin = v;
+        }
+    }
+    if (!host) /* HTTP/1.0 may leave it out; no browser does */
+        return c->parser.http_major == 1 && !c->parser.http_minor && !origin ? 0 : 400;
+    if (!host_part(name, host))
+        return 400;
+    if (!own_host(c, name))
+        return 421;
+    if (!origin)
+        return 0;
+    size_t scheme = !strncasecmp(origin, "http://", 7) ? 7 : !strncasecmp(origin, "https://", 8) ? 8 : 0;
+    return scheme && !strcasecmp(origin + scheme, host) ? 0 : 403;
+}
+
 static int cb_headers(http_parser *p) {
     struct sconn *c = p->data;
+    int status;
     if (buf_byte(&c->head, 0, NULL))
         return refuse(c, 431);
+    if ((status = foreign(c)))
+        return refuse(c, status);
     if (p->content_length != UINT64_MAX && p->content_length > c->s->max_body)
         return refuse(c, 413);
     for (size_t i = 0; i < c->hn; i++)
@@ -424,6 +502,7 @@ static const char *reason(int status) {
     case 413: return "Content Too Large";
     case 416: return "Range Not Satisfiable";
     case 418: return "I'm a teapot";
+    case 421: return "Misdirected Request";
     case 429: return "Too Many Requests";
     case 431: return "Request Header Fields Too Large";
     case 500: return "Internal Server Error";
@@ -608,20 +687,27 @@ static struct server_reply *new_reply(struct sconn *c) {
 /* What the server itself refuses, in the shape of the API's other errors. */
 static void plain(struct sconn *c, int status) {
     struct server_reply *r = new_reply(c);
-    char text[256], why[96];
+    char text[384], why[224];
+    const char *code = "null";
     if (!r) {
         conn_close(c);
         return;
     }
-    if (status == 413 || status == 431 || status == 400 || status == 408)
+    if (c->refused || status == 400)
         r->keep = false;
     if (status == 413)
         snprintf(why, sizeof why, "the body is larger than %zu bytes", c->s->max_body);
     else if (status == 431)
         snprintf(why, sizeof why, "the head is larger than %u bytes or has over %d fields", SERVER_HEAD_MAX, HEADERS_MAX);
-    else
+    else if (status == 421) {
+        snprintf(why, sizeof why, "the Host field names another machine than this; ask by a loopback name or address, or let the owner name the host (option api.hosts)");
+        code = "\"host_not_allowed\"";
+    } else if (status == 403) {
+        snprintf(why, sizeof why, "the Origin field names another site; pages of other sites may not use this API");
+        code = "\"origin_not_allowed\"";
+    } else
         snprintf(why, sizeof why, "%s", status == 404 ? "no such path here" : status == 405 ? "this path takes another method" : "malformed HTTP request");
-    snprintf(text, sizeof text, "{\"error\":{\"message\":\"%s: %s\",\"type\":\"invalid_request_error\",\"param\":null,\"code\":null}}\n", reason(status), why);
+    snprintf(text, sizeof text, "{\"error\":{\"message\":\"%s: %s\",\"type\":\"invalid_request_error\",\"param\":null,\"code\":%s}}\n", reason(status), why, code);
     server_send(r, status, "application/json", text, strlen(text));
 }
 
@@ -828,6 +914,8 @@ enum loam_status server_new(struct server **out, uv_loop_t *loop, const struct s
         return err_set(err, LOAM_ENOMEM, "HTTP server");
     s->loop = loop;
     s->routes = cfg->routes;
+    s->host_ok = cfg->host_ok;
+    s->host_arg = cfg->host_arg;
     s->max_body = cfg->max_body ? cfg->max_body : 32u << 20;
     if (uv_mutex_init(&s->lock) || uv_tcp_init(loop, &s->tcp) || uv_async_init(loop, &s->wake, on_wake) || uv_timer_init(loop, &s->tick))
         loam_abort(__FILE__, __LINE__, "uv handles");

@@ -50,6 +50,10 @@ struct server_config {
     const char *host; /* NULL: 127.0.0.1 */
     uint16_t port;    /* 0: any free one */
     const struct server_route *routes; /* borrowed until closed; ends with path NULL */
+    /* Beside loopback names and the address that a connection came in at, the names that a request's Host field may have (421
+     * otherwise). Called on the loop; NULL: no others. A request with an Origin other than its Host is refused with 403. */
+    bool (*host_ok)(const char *host, void *arg);
+    void *host_arg;
     size_t max_body;  /* LOAM: 413 past it; 0: 32 MiB */
 };
 /* LOAM_EBUSY: the port is in use. */

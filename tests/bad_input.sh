@@ -205,6 +205,17 @@ if command -v curl >/dev/null 2>&1; then
     reply 405 'another method' $api/v1/chat/completions
     reply 404 'model_not_found' $api/v1/models/nope
     reply 431 'head' -H "x: $(head -c 30000 /dev/zero | tr '\0' x)" $api/v1/models
+    # a name that another's name server lets point here, and a page of another site: neither is answered
+    reply 200 '"id":"tiny"' -H 'Host: localhost' $api/v1/models
+    reply 421 'host_not_allowed' -H 'Host: box.example' $api/v1/models
+    taken set api.hosts 'other.example, box.example'
+    reply 200 '"id":"tiny"' -H 'Host: box.example' $api/v1/models
+    taken set api.hosts ''
+    reply 421 'option api.hosts' -H 'Host: box.example' $api/v1/models
+    reply 403 'origin_not_allowed' -H 'Origin: http://evil.example' $api/v1/models
+    reply 200 '"id":"tiny"' -H "Origin: $api" $api/v1/models
+    printf '%s' "{\"model\":\"tiny\",$hi}" >"$work/request"
+    reply 403 'origin_not_allowed' -H 'Origin: null' -H 'content-type: text/plain' --data-binary "@$work/request" $api/v1/chat/completions
     head -c 5000000 /dev/zero | tr '\0' x >"$work/big"
     reply 413 'larger than 4 MiB' -H 'Expect:' --data-binary "@$work/big" $api/v1/chat/completions
     head -c 40000000 /dev/zero >"$work/big"

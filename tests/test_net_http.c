@@ -187,6 +187,9 @@ static void http_gone(void *arg) {
     uv_close((uv_handle_t *)&quit, NULL);
     uv_close((uv_handle_t *)&call, NULL);
 }
+static bool named(const char *host, void *arg) {
+    return !strcmp(host, "box.example");
+}
 static void server_closed(void *arg) {
     http_close(http, http_gone, NULL);
 }
@@ -256,7 +259,7 @@ static int setup(void **state) {
     uv_async_init(&loop, &quit, on_quit);
     uv_async_init(&loop, &call, on_call);
     OK(http_new(&http, &loop, &(struct http_config){.no_proxy = true, .ca_file = ca_path}, &e));
-    OK(server_new(&server, &loop, &(struct server_config){.routes = routes, .max_body = 1 << 20}, &e));
+    OK(server_new(&server, &loop, &(struct server_config){.routes = routes, .max_body = 1 << 20, .host_ok = named}, &e));
     uv_thread_create(&loop_thread, run_loop, NULL);
     return 0;
 }
@@ -469,7 +472,7 @@ static void talk(unsigned port, const char *text, char *out, size_t cap) {
 static void test_server_raw(void **state) {
     char out[8192];
     unsigned port = server_port(server);
-    talk(port, "GET /echo HTTP/1.1\r\nHost: x\r\n\r\nGET /echo?x=2 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", out, sizeof out); /* pipelined */
+    talk(port, "GET /echo HTTP/1.1\r\nHost: localhost\r\n\r\nGET /echo?x=2 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", out, sizeof out); /* pipelined */
     assert_non_null(strstr(out, "x= h="));
     assert_non_null(strstr(out, "x=2 h="));
     talk(port, "nonsense\r\n\r\n", out, sizeof out);
@@ -479,13 +482,102 @@ static void test_server_raw(void **state) {
     memcpy(big, "GET /", 5);
     talk(port, big, out, sizeof out);
     assert_true(!*out || strstr(out, "431"));
-    talk(port, "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\n", out, sizeof out);
+    talk(port, "POST /echo HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999\r\n\r\n", out, sizeof out);
     assert_non_null(strstr(out, "413"));
-    talk(port, "GET relative HTTP/1.1\r\nHost: x\r\n\r\n", out, sizeof out);
+    talk(port, "GET relative HTTP/1.1\r\nHost: localhost\r\n\r\n", out, sizeof out);
     assert_non_null(strstr(out, "400"));
-    talk(port, "HEAD /echo HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", out, sizeof out);
+    talk(port, "HEAD /echo HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", out, sizeof out);
     assert_non_null(strstr(out, "200 OK"));
     assert_null(strstr(out, "rest="));
+}
+
+/* Who may ask: every refusal beside the same request unaltered. */
+static void test_server_hosts(void **state) {
+    static const struct {
+        const char *lines;
+        int status;
+    } asked[] = {
+        {"Host: localhost:%u\r\n", 200}, /* (%u is the port, where it stands) */
+        {"Host: LocalHost\r\n", 200},
+        {"Host: localhost.\r\n", 200},
+        {"Host: 127.0.0.1:%u\r\n", 200},
+        {"Host: 127.9.8.7\r\n", 200},
+        {"Host: [::1]:%u\r\n", 200},
+        {"Host: [::1]\r\n", 200},
+        {"Host: box.example:%u\r\n", 200}, /* named by the owner */
+        {"Host: evil.example\r\n", 421},
+        {"Host: evil.example:%u\r\n", 421},
+        {"Host: localhost.evil.example\r\n", 421},
+        {"Host: 127.0.0.1.evil.example\r\n", 421},
+        {"Host: 192.0.2.1\r\n", 421}, /* not the address that it came in at */
+        {"Host: [2001:db8::1]\r\n", 421},
+        {"Host: 0.0.0.0:%u\r\n", 421},
+        {"Host: 2130706433\r\n", 421}, /* 127.0.0.1 as one number: no address by the rules of a URL's text */
+        {"Host: user@localhost\r\n", 421},
+        {"Host: localhost:80x\r\n", 400},
+        {"Host: [::1\r\n", 400},
+        {"Host: [::1]x\r\n", 400},
+        {"Host:\r\n", 400},
+        {"", 400},
+        {"Host: localhost\r\nHost: localhost\r\n", 400},
+        {"Host: localhost\r\nhost: evil.example\r\n", 400},
+        {"Host: localhost:%u\r\nOrigin: http://localhost:%u\r\n", 200},
+        {"Host: box.example\r\nOrigin: https://box.example\r\n", 200}, /* behind a proxy that speaks TLS */
+        {"Host: localhost:%u\r\nOrigin: http://evil.example\r\n", 403},
+        {"Host: localhost:%u\r\nOrigin: http://localhost:1\r\n", 403},
+        {"Host: localhost:%u\r\nOrigin: http://localhost:%u.evil.example\r\n", 403},
+        {"Host: localhost\r\nOrigin: null\r\n", 403},
+        {"Host: localhost\r\nOrigin: file://\r\n", 403},
+        {"Host: localhost\r\nOrigin:\r\n", 403},
+        {"Host: localhost\r\nOrigin: http://localhost\r\nOrigin: http://localhost\r\n", 400},
+    };
+    char out[8192], text[512], lines[256], want[32];
+    unsigned port = server_port(server);
+    for (size_t i = 0; i < sizeof asked / sizeof *asked; i++) {
+        size_t n = 0;
+        for (const char *p = asked[i].lines; *p; p++)
+            if (p[0] == '%') {
+                n += (size_t)snprintf(lines + n, sizeof lines - n, "%u", port);
+                p++;
+            } else {
+                lines[n++] = *p;
+            }
+        lines[n] = 0;
+        snprintf(text, sizeof text, "POST /echo HTTP/1.1\r\n%sContent-Length: 5\r\nConnection: close\r\n\r\nhello", lines);
+        snprintf(want, sizeof want, "HTTP/1.1 %d ", asked[i].status);
+        talk(port, text, out, sizeof out);
+        if (strncmp(out, want, strlen(want)))
+            fail_msg("%s: not %d but %.60s", lines, asked[i].status, out);
+        assert_null(strcasestr(out, "access-control"));
+        if (asked[i].status == 200)
+            assert_non_null(strstr(out, "loop=1 hello"));
+        else
+            assert_non_null(strstr(out, "{\"error\":{\"message\":\""));
+        if (asked[i].status == 421)
+            assert_non_null(strstr(out, "\"code\":\"host_not_allowed\""));
+        if (asked[i].status == 403)
+            assert_non_null(strstr(out, "\"code\":\"origin_not_allowed\""));
+    }
+    /* a refused request's body is not taken for a request, and what a browser asks before it sends elsewhere is answered with no leave */
+    talk(port, "POST /echo HTTP/1.1\r\nHost: evil.example\r\nContent-Length: 60\r\n\r\nGET /echo HTTP/1.1\r\nHost: localhost\r\n\r\n", out, sizeof out);
+    assert_non_null(strstr(out, "421"));
+    assert_null(strstr(out, "200 OK"));
+    talk(port, "OPTIONS /stream HTTP/1.1\r\nHost: localhost\r\nOrigin: http://evil.example\r\nAccess-Control-Request-Method: POST\r\nConnection: close\r\n\r\n", out, sizeof out);
+    assert_non_null(strstr(out, "403 Forbidden"));
+    assert_null(strcasestr(out, "access-control"));
+    talk(port, "GET /echo HTTP/1.0\r\n\r\n", out, sizeof out);
+    assert_non_null(strstr(out, "200 OK"));
+    talk(port, "GET /echo HTTP/1.0\r\nOrigin: http://evil.example\r\n\r\n", out, sizeof out);
+    assert_non_null(strstr(out, "400"));
+    /* over 64 fields */
+    char *many = calloc(1, 4096), *p = many;
+    p += sprintf(p, "GET /echo HTTP/1.1\r\nHost: localhost\r\n");
+    for (int i = 0; i < 64; i++)
+        p += sprintf(p, "x%d: y\r\n", i);
+    sprintf(p, "\r\n");
+    talk(port, many, out, sizeof out);
+    assert_non_null(strstr(out, "431"));
+    free(many);
 }
 
 static struct server *twice;
@@ -898,7 +990,7 @@ static void test_da_proxy(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_bad_servers), cmocka_unit_test(test_urls),         cmocka_unit_test(test_cancel), cmocka_unit_test(test_server),
-        cmocka_unit_test(test_backpressure), cmocka_unit_test(test_server_raw),  cmocka_unit_test(test_port_in_use), cmocka_unit_test(test_tls),
+        cmocka_unit_test(test_backpressure), cmocka_unit_test(test_server_raw), cmocka_unit_test(test_server_hosts), cmocka_unit_test(test_port_in_use), cmocka_unit_test(test_tls),
         cmocka_unit_test(test_proxy),       cmocka_unit_test(test_ws),          cmocka_unit_test(test_da_proxy),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

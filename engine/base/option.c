@@ -19,6 +19,8 @@
 
 /* Alphabetical (a test checks it). */
 const struct option_def option_table[] = {
+    {"api.hosts", OPTION_STRING, "", 0, 0, NULL, "",
+     "names by which others reach the HTTP API, separated by commas; loopback names and the address itself always work", false},
     {"api.listen", OPTION_STRING, "127.0.0.1:8571", 0, 0, NULL, "",
      "address of the HTTP API, host:port; empty for none", true},
     {"attribute.budget", OPTION_BYTES, "1G", 1024 * KIB, 1e15, NULL, "bytes",

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "base/banned.h"
 
@@ -176,6 +177,17 @@ enum loam_status api_open(struct node *n, struct err *err) {
     return s;
 }
 
+/* Names and addresses of option api.hosts, separated by commas; read for each request, so that `set` holds at once. */
+static bool host_ok(const char *host, void *arg) {
+    struct node *n = arg;
+    char t[OPTION_TEXT_MAX], *save = NULL;
+    option_str(n->opt, "api.hosts", t);
+    for (char *w = strtok_r(t, ", ", &save); w; w = strtok_r(NULL, ", ", &save))
+        if (!strcasecmp(w, host))
+            return true;
+    return false;
+}
+
 enum loam_status api_listen(struct node *n, struct err *err) {
     struct api *a = n->api;
     char t[OPTION_TEXT_MAX], *end;
@@ -188,7 +200,7 @@ enum loam_status api_listen(struct node *n, struct err *err) {
         return err_set(err, LOAM_EINVAL, "api.listen: \"%s\" is not host:port", t);
     *colon = 0;
     snprintf(a->host, sizeof a->host, "%s", *t ? t : "127.0.0.1");
-    struct server_config cfg = {.host = a->host, .port = (uint16_t)port, .routes = a->routes};
+    struct server_config cfg = {.host = a->host, .port = (uint16_t)port, .routes = a->routes, .host_ok = host_ok, .host_arg = n};
     enum loam_status s = server_new(&a->server, n->loop, &cfg, err);
     if (s)
         return err_prefix(err, s, "the API cannot listen at %s:%lu (option api.listen)", a->host, port);

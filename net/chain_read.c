@@ -135,6 +135,8 @@ done:
 #define ANVIL_AGAIN 3
 #define ANVIL_AGAIN_MS 150
 #define NEWER_HEADS 3 /* how often a read of the newest head follows it */
+#define NEWER_HEADS_ANVIL 12 /* after its kill it has lost a second of blocks, and makes one a second */
+#define NEWER_HEADS_MS 250
 
 /* Not the head: an honest RPC may have dropped its state. */
 static bool older(struct chain *c, const struct header *h) {
@@ -149,7 +151,7 @@ static enum loam_status proven(struct chain *c, struct account *a, struct u256 *
     const struct header *h;
     enum loam_status s = chain_at(c, &h, &tmp, at, err);
     struct rpc *ask = c->rpc;
-    size_t newer = at ? NEWER_HEADS : 0;
+    size_t follow = at ? 0 : c->cfg.rules.anvil ? NEWER_HEADS_ANVIL : NEWER_HEADS;
     if (s)
         return s;
     if (n > SLOTS_MAX)
@@ -168,15 +170,20 @@ static enum loam_status proven(struct chain *c, struct account *a, struct u256 *
         json_array_append_new(p, list);
         json_array_append_new(p, block_ref(h));
         s = rpc_call_wait(ask, &r, "eth_getProof", p, &o, err);
-        if (s == LOAM_ERPC && newer < NEWER_HEADS) {
-            /* Our head may be one that the RPC has left behind, as after its restart: whoever asked for the newest gets the newest. */
+        if (s == LOAM_ERPC && follow) {
+            /* Our head may be one that the RPC has left behind, as after its restart: whoever asked for the newest gets the newest.
+             * Or the RPC is behind it (another one of a farm, or anvil that lost its last blocks): it gets a moment to come up. */
             struct chain_head head;
             struct hash32 before = h->hash;
-            newer++;
             enum loam_status synced = chain_sync(c, NULL);
-            if ((!synced || synced == LOAM_ESTALE) && !chain_head(c, &head, NULL) && !hash_eq(&head.h.hash, &before)) {
+            bool moved = (!synced || synced == LOAM_ESTALE) && !chain_head(c, &head, NULL) && !hash_eq(&head.h.hash, &before);
+            if (moved) {
                 tmp = head.h;
                 h = &tmp;
+            }
+            if (--follow || moved) {
+                if (!moved)
+                    uv_sleep(NEWER_HEADS_MS);
                 attempt = SIZE_MAX;
                 continue;
             }

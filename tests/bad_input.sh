@@ -334,6 +334,18 @@ PY
         [ $i -lt 100 ] || { bad "after the lie the head is not followed again"; break; }
         sleep 0.1
     done
+    # an RPC that is behind (a killed development chain has lost its last second) gets a moment; one that never finds a state does not
+    echo lost >"$work/mode"
+    refused LOAM_ERPC 76 "Resource not found" chain account dev
+    refused LOAM_ERPC 76 "Resource not found" chain send 0x00000000000000000000000000000000000a11cf 1 --from dev
+    echo honest >"$work/mode"
+    taken chain account dev
+    echo behind >"$work/mode"
+    taken chain send 0x00000000000000000000000000000000000a11cf 1 --from dev
+    echo honest >"$work/mode"
+    taken chain account 0x00000000000000000000000000000000000a11cf
+    grep -q '"balance_wei": "1000000000000000000"' "$work/out" || bad "paid while the RPC was behind: $(head -c 300 "$work/out")"
+    alive "an RPC that is behind"
     lie chain LOAM_ECHAIN 76 chain use http://127.0.0.1:$liar
     lie slow LOAM_ETIMEOUT 75 chain account dev
     lie cut LOAM_ECUT 69 chain account dev

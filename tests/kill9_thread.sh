@@ -60,36 +60,63 @@ again() { # the node of $data, as it was started
         sleep 0.1
     done
 }
+running() { "$KILL9_REAL" --data "$data" --no-start --json job list 2>/dev/null | grep -q '"state": "running"'; }
+# what a command of this kind took where it was quicker than its kill: the next one is killed sooner
+learnt=$KILL9_STATE/most-$(echo "$word" | tr -dc a-z)-$most
+[ -s "$learnt" ] && most=$(cat "$learnt")
+newest() { "$KILL9_REAL" --data "$data" --no-start --json job list 2>/dev/null | sed -n 's/^ *"id": \([0-9]*\),.*/\1/p' | sort -n | tail -1; }
+before=$(newest)
+take() { # the result of this command's job, which stands for the command's: a node keeps it as long as it runs
+    job=$(newest)
+    [ "${job:-0}" -gt "${before:-0}" ] && "$KILL9_REAL" --data "$data" --no-start --json job show "$job" >"$KILL9_STATE/show" 2>/dev/null &&
+        python3 -c 'import json,sys; j = json.load(open(sys.argv[1])); r = j.get("result"); j.get("status") == "LOAM_OK" and r is not None and print(json.dumps(r))' \
+            "$KILL9_STATE/show" >"$KILL9_STATE/done"
+}
 round=0
+resumed=
 : >"$KILL9_STATE/done"
-while [ $round -lt "$KILLS" ]; do
+while [ $round -lt "$KILLS" ] && [ ! -s "$KILL9_STATE/done" ]; do
     round=$((round + 1))
     count=$(($(cat "$KILL9_STATE/count") + 1))
     echo $count >"$KILL9_STATE/count"
     at=$(awk -v s="$SEED" -v c="$count" -v m="$most" 'BEGIN { srand(s * 7919 + c); rand(); printf "%.3f", rand() * m }')
-    "$KILL9_REAL" --no-start "$@" >"$KILL9_STATE/first" 2>/dev/null &
-    client=$!
+    client=
+    if [ -z "$resumed" ]; then
+        rm -f "$KILL9_STATE/first.rc"
+        began=$(date +%s%N)
+        { "$KILL9_REAL" --no-start "$@" >"$KILL9_STATE/first" 2>/dev/null; x=$?; date +%s%N >"$KILL9_STATE/ended"; echo $x >"$KILL9_STATE/first.rc"; } &
+        client=$!
+    fi
     sleep "$at"
-    kill -0 $client 2>/dev/null && echo "$word at $at" >>"$KILL9_STATE/log"
+    if [ -n "$resumed" ]; then
+        if running; then echo "resumed at $at, $word" >>"$KILL9_STATE/log"; else take; fi
+    elif [ ! -s "$KILL9_STATE/first.rc" ]; then
+        echo "$word at $at" >>"$KILL9_STATE/log"
+    else
+        echo $(($(cat "$KILL9_STATE/ended") - began)) | awk '{ printf "%.3f", $1 / 1e9 }' >"$learnt"
+    fi
     pid=$(sed -n 's/^pid \([0-9]*\),.*/\1/p' "$data/lock")
     kill -9 "$pid"
-    wait $client
-    [ $? = 0 ] && [ ! -s "$KILL9_STATE/done" ] && cp "$KILL9_STATE/first" "$KILL9_STATE/done" # it was quicker
+    if [ -n "$client" ]; then
+        wait $client
+        [ "$(cat "$KILL9_STATE/first.rc")" = 0 ] && cp "$KILL9_STATE/first" "$KILL9_STATE/done" # it was quicker
+    fi
     while kill -0 "$pid" 2>/dev/null; do sleep 0.02; done
     again
-    # what it resumed; its result stands for the command's, since a claim given again has nothing left to claim
+    # what it resumed is killed too, as long as kills are left; then its end is waited for, and its result taken, since a claim
+    # given again has nothing left to claim
+    resumed=
+    running && resumed=1
+    [ -n "$resumed" ] && [ $round -lt "$KILLS" ] && [ ! -s "$KILL9_STATE/done" ] && continue
+    resumed=
     i=0
-    while "$KILL9_REAL" --data "$data" --no-start --json job list 2>/dev/null | grep -q '"state": "running"'; do
+    while running; do
         i=$((i + 1))
         [ $i -lt 1800 ] || { echo "kill9: a job of $data does not end" >&2; exit 1; }
         sleep 0.1
     done
     [ -s "$KILL9_STATE/done" ] && continue
-    "$KILL9_REAL" --data "$data" --no-start --json job list >"$KILL9_STATE/jobs" 2>/dev/null
-    job=$(sed -n 's/^ *"id": \([0-9]*\),.*/\1/p' "$KILL9_STATE/jobs" | head -1)
-    [ -n "$job" ] && grep -q '"status": "LOAM_OK"' "$KILL9_STATE/jobs" &&
-        "$KILL9_REAL" --data "$data" --no-start --json job show "$job" >"$KILL9_STATE/show" 2>/dev/null &&
-        python3 -c 'import json,sys; r = json.load(open(sys.argv[1])).get("result"); r is None or print(json.dumps(r))' "$KILL9_STATE/show" >"$KILL9_STATE/done"
+    take
 done
 "$KILL9_REAL" --no-start "$@" >"$KILL9_STATE/out" 2>"$KILL9_STATE/err"
 status=$?

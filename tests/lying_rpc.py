@@ -2,7 +2,8 @@
 """An RPC that lies in one way at a time, before an honest one: lying_rpc.py PORT UPSTREAM_URL MODE_FILE.
 
 The mode file holds one word, read for every request: honest, header, genesis, proof, value, receipt, chain, slow, cut, junk,
-status, id, null, huge. Writes "ready" once it listens. For tests/bad_input.sh; uses the standard library only."""
+status, id, null, huge; behind: the state of no block is found, for two seconds from the first time it is asked for; lost: for
+ever. Writes "ready" once it listens. For tests/bad_input.sh; uses the standard library only."""
 import http.server
 import json
 import sys
@@ -22,9 +23,26 @@ def flip(text):
     return text[:-1] + ("1" if text[-1] == "0" else "0")
 
 
+first_asked = None
+
+
+def behind(how, method):
+    global first_asked
+    if how not in ("behind", "lost"):
+        first_asked = None
+        return False
+    if method != "eth_getProof":
+        return False
+    first_asked = first_asked or time.time()
+    return how == "lost" or time.time() < first_asked + 2
+
+
 def lie(how, method, answer):
     result = answer.get("result")
-    if how == "id":
+    if behind(how, method):
+        del answer["result"]
+        answer["error"] = {"code": -32001, "message": "Resource not found"}
+    elif how == "id":
         answer["id"] = 999999
     elif how == "null":
         answer["result"] = None

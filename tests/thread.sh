@@ -273,12 +273,15 @@ b1=$(json "$dir/rec1.json" '["batch"]')
 run rec1b $A record "$(id 1)" "$(id 2)" "$(id 3)" "$(id 7)" "$(id 8)" --as server
 equal "$(json "$dir/rec1b.json" '["batch"]')" "$b1" "recorded again"
 refused open $A record "$(id 4)" --as server
-[ -z "$da" ] || grep -q "published through EigenDA.*retrieved, hash matched; KZG and quorum not checked" "$dir/rec1.err" ||
-    fail "not published through EigenDA: $(cat "$dir/rec1.err")"
+# What a command said on its way is not said again by one that finds it done: not asked for where kill9_thread.sh kills it in between.
+said() { # FILE PATTERN FAULT
+    [ -z "$da" ] || [ -n "${KILL9_STATE:-}" ] || grep -q "$2" "$1" || fail "$3: $(cat "$1")"
+}
+said "$dir/rec1.err" "published through EigenDA.*retrieved, hash matched; KZG and quorum not checked" "not published through EigenDA"
 
 step "7 validate"
 run val1 $V validate "$b1" --peer $peer --as val
-[ -z "$da" ] || grep -q "batch data from EigenDA: retrieved, hash matched; KZG and quorum not checked" "$dir/val1.err" || fail "not fetched from EigenDA: $(cat "$dir/val1.err")"
+said "$dir/val1.err" "batch data from EigenDA: retrieved, hash matched; KZG and quorum not checked" "not fetched from EigenDA"
 equal "$(json "$dir/val1.json" '["verdict"]')" valid "verdict on an honest batch ($(json "$dir/val1.json" '["reason"]'))"
 run set1 $A settle "$b1" --as server
 equal "$(json "$dir/set1.json" '["state"]')" settled "honest batch"
@@ -300,7 +303,7 @@ echo "   voided: $(json "$dir/val2.json" '["reason"]')"
 # A standing validator sees it posted, and finds the bytes by the locator.
 run watch $V validator run --as val --no-wait
 run rec3 $A record "$(id 4)" "$(id 5)" --as server
-[ -z "$da" ] || grep -q "not published through EigenDA (EigenDA proxy: fail over" "$dir/rec3.err" || fail "503 is not told: $(cat "$dir/rec3.err")"
+said "$dir/rec3.err" "not published through EigenDA (EigenDA proxy: fail over" "503 is not told"
 [ -z "$da" ] || da_says 0
 b3=$(json "$dir/rec3.json" '["batch"]')
 run set3 $A settle "$b3" --as server

@@ -300,12 +300,26 @@ echo "   voided: $(json "$dir/val2.json" '["reason"]')"
 # Voided once, the same calls may be posted again, rightly.
 # EigenDA is down: the poster's own node serves this one.
 [ -z "$da" ] || da_says 503
-# A standing validator sees it posted, and finds the bytes by the locator.
-run watch $V validator run --as val --no-wait
 run rec3 $A record "$(id 4)" "$(id 5)" --as server
 said "$dir/rec3.err" "not published through EigenDA (EigenDA proxy: fail over" "503 is not told"
 [ -z "$da" ] || da_says 0
 b3=$(json "$dir/rec3.json" '["batch"]')
+# A standing validator sees it posted, and finds the bytes by the locator. The poster is away: it tries again until it is back.
+pid=$(sed -n 's/^pid \([0-9]*\),.*/\1/p' "$dir/a/lock")
+$A stop >/dev/null 2>&1
+n=0
+while kill -0 "$pid" 2>/dev/null && [ $n -lt 100 ]; do
+    n=$((n + 1))
+    sleep 0.1
+done
+run watch $V validator run --as val --no-wait
+n=0
+until $V job list 2>/dev/null | grep "validate $b3 " | grep -q "failed.*LOAM_ENET"; do
+    n=$((n + 1))
+    [ $n -lt 100 ] || fail "the standing validator does not say that the poster is away"
+    sleep 0.1
+done
+start a $((port + 1))
 run set3 $A settle "$b3" --as server
 equal "$(json "$dir/set3.json" '["state"]')" settled "batch posted again"
 equal "$(json "$dir/set3.json" '["verdicts"][0]["verdict"]')" valid "the standing validator's verdict"

@@ -290,7 +290,10 @@ static void tell_verdict(struct flow *f, uint64_t batch, uint64_t poster, const 
     topic_set(f->node, "validator", t);
 }
 
-/* Draws where nobody has. Somebody else's draw in the same moment is as good. */
+#define DRAW_SEEN_STEPS 8
+#define DRAW_SEEN_MS 500
+
+/* Draws where nobody has. Somebody else's draw in the same moment is as good; the block that shows it may still be on its way here. */
 static enum loam_status ensure_drawn(struct flow *f, struct entry *e, const char *key, struct err *err) {
     struct outbox_result res = {0};
     enum loam_status s;
@@ -304,11 +307,15 @@ static enum loam_status ensure_drawn(struct flow *f, struct entry *e, const char
         outbox_result_clear(&res);
         if (s && s != LOAM_EREVERT)
             return s;
-        enum loam_status r = entry_read(f->node, e, e->id, err);
-        if (r)
-            return r;
-        if (s && e->state == BATCH_POSTED)
-            return s;
+        for (int seen = 0;; seen++) {
+            enum loam_status r = entry_read(f->node, e, e->id, s ? NULL : err);
+            if (r)
+                return s ? s : r;
+            if (!s || e->state != BATCH_POSTED)
+                break;
+            if (seen == DRAW_SEEN_STEPS || flow_sleep(f, DRAW_SEEN_MS, NULL))
+                return s;
+        }
     }
     return LOAM_OK;
 }
@@ -449,7 +456,8 @@ out:
 /* ---- watching ---- */
 
 #define WATCH_MS 1000
-#define WATCH_TRIES 3   /* of a batch whose bytes cannot be had or that fails otherwise */
+#define WATCH_AGAIN_MAX_MS 30000 /* a batch whose bytes cannot be had, or that fails otherwise, is tried again ever later while it is open */
+#define WATCH_TRIES 3   /* after so many it gives way where room is needed: a poster that serves nothing stops nobody */
 #define WATCH_AT_ONCE 4 /* batches looked at together: one may wait for its windows while the next is executed */
 
 enum { WATCH_FREE, WATCH_RUNS, WATCH_ENDED };
@@ -458,7 +466,7 @@ struct watched {
     struct node *n;
     const char *key, *peer; /* of the watch, which outlives its jobs */
     char name[FLOW_NAME_MAX];
-    uint64_t batch, job;
+    uint64_t batch, job, again_us; /* again_us: of ENDED ones that failed, when the next try is due; 0: not settled yet */
     unsigned tries;
     enum loam_status s;
     struct err why;
@@ -494,11 +502,71 @@ static enum loam_status watched_start(struct flow *f, struct watched *w, struct 
     snprintf(title, sizeof title, "validate %llu", (unsigned long long)w->batch);
     snprintf(w->name, sizeof w->name, "%s-%llu", f->name, (unsigned long long)w->batch);
     struct job_def def = {.title = title, .listed = true, .run = watched_run, .end = watched_end, .arg = w};
+    w->again_us = 0;
     atomic_store(&w->state, WATCH_RUNS);
     enum loam_status s = job_start(f->node, &w->job, &def, err);
     if (s)
         atomic_store(&w->state, WATCH_FREE);
     return s;
+}
+
+/* Whether a verdict on a batch could still be taken. Where the chain cannot be read now, it may. */
+static bool still_open(struct flow *f, uint64_t batch) {
+    struct entry e;
+    uint64_t now;
+    if (entry_read(f->node, &e, batch, NULL) || fhead(f->node, NULL, &now, NULL))
+        return true;
+    return e.state == BATCH_POSTED || (e.state == BATCH_DRAWN && now <= e.commit_end);
+}
+
+static void give_up(struct flow *f, struct watched *w) {
+    flow_note(f, "batch %llu gets no verdict: %s", (unsigned long long)w->batch, w->why.text);
+    atomic_store(&w->state, WATCH_FREE);
+}
+
+/* One slot's turn. */
+static void watched_turn(struct flow *f, struct watched *w) {
+    struct err why;
+    uint64_t now = clock_mono_us(), wait;
+    if (atomic_load(&w->state) != WATCH_ENDED)
+        return;
+    if (!w->s) {
+        flow_note(f, "batch %llu is done", (unsigned long long)w->batch);
+        atomic_store(&w->state, WATCH_FREE);
+        return;
+    }
+    if (w->s == LOAM_ECANCEL) {
+        give_up(f, w);
+        return;
+    }
+    if (!w->again_us) {
+        if (!still_open(f, w->batch)) {
+            give_up(f, w);
+            return;
+        }
+        wait = w->tries < 6 ? (uint64_t)WATCH_MS << w->tries : WATCH_AGAIN_MAX_MS;
+        w->tries++;
+        w->again_us = now + 1000 * (wait < WATCH_AGAIN_MAX_MS ? wait : WATCH_AGAIN_MAX_MS);
+        flow_note(f, "batch %llu: %s; again in %llu s", (unsigned long long)w->batch, w->why.text, (unsigned long long)((w->again_us - now) / 1000000));
+    }
+    if (now >= w->again_us && watched_start(f, w, &why)) {
+        w->again_us = now + 1000 * WATCH_MS; /* no room for a job now */
+        atomic_store(&w->state, WATCH_ENDED);
+    }
+}
+
+/* A slot for another batch: a free one, else the one that has failed most often, WATCH_TRIES times at least. */
+static struct watched *watched_slot(struct flow *f, struct watched *slot) {
+    struct watched *most = NULL;
+    for (int i = 0; i < WATCH_AT_ONCE; i++) {
+        if (atomic_load(&slot[i].state) == WATCH_FREE)
+            return &slot[i];
+        if (atomic_load(&slot[i].state) == WATCH_ENDED && slot[i].s && slot[i].tries >= WATCH_TRIES && (!most || slot[i].tries > most->tries))
+            most = &slot[i];
+    }
+    if (most)
+        give_up(f, most);
+    return most;
 }
 
 enum loam_status flow_validate_watch(struct flow *f, const char *key, const char *peer, struct err *err) {
@@ -519,33 +587,17 @@ enum loam_status flow_validate_watch(struct flow *f, const char *key, const char
         struct err why = {0};
         uint64_t low;
         TRY(flow_check(f, err));
-        for (int i = 0; i < WATCH_AT_ONCE; i++) {
-            struct watched *w = &slot[i];
-            if (atomic_load(&w->state) != WATCH_ENDED)
-                continue;
-            if (w->s && w->s != LOAM_ECANCEL && ++w->tries < WATCH_TRIES) {
-                flow_note(f, "batch %llu: %s; once more", (unsigned long long)w->batch, w->why.text);
-                if (watched_start(f, w, &why))
-                    atomic_store(&w->state, WATCH_ENDED); /* tried again at the next turn */
-                continue;
-            }
-            if (w->s)
-                flow_note(f, "batch %llu gets no verdict: %s", (unsigned long long)w->batch, w->why.text);
-            else
-                flow_note(f, "batch %llu is done", (unsigned long long)w->batch);
-            atomic_store(&w->state, WATCH_FREE);
-        }
+        for (int i = 0; i < WATCH_AT_ONCE; i++)
+            watched_turn(f, &slot[i]);
         if (batch_count(f->node, &count, &why)) /* an RPC that is away comes back */
             count = seen;
-        for (int i = 0; i < WATCH_AT_ONCE && seen < count; i++) {
-            struct watched *w = &slot[i];
+        while (seen < count) {
+            struct watched *w;
             struct entry e;
-            if (atomic_load(&w->state) != WATCH_FREE)
-                continue;
             while (seen < count && !(s = entry_read(f->node, &e, seen + 1, &why)) &&
                    ((e.state != BATCH_POSTED && e.state != BATCH_DRAWN) || e.poster == account))
                 seen++;
-            if (s || seen == count)
+            if (s || seen == count || !(w = watched_slot(f, slot)))
                 break;
             w->n = f->node;
             w->key = key;

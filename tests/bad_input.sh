@@ -16,7 +16,8 @@ HOME=$work/home
 export HOME
 mkdir "$HOME"
 bad() { echo "FAILED: $*"; status=1; }
-trap 'for p in $pids; do kill -9 $p 2>/dev/null; done; sh "$src/contrib/devnet/devnet" kill "$work/chain" >/dev/null 2>&1; rm -rf "$work"' EXIT
+mounted=
+trap 'for p in $pids; do kill -9 $p 2>/dev/null; done; [ -z "$mounted" ] || umount -l "$mounted"; sh "$src/contrib/devnet/devnet" kill "$work/chain" >/dev/null 2>&1; rm -rf "$work"' EXIT
 trap 'exit 1' INT TERM
 data=$work/a
 ask() { # words…: JSON of a command in $work/out, or of its error in $work/err; the exit status in $x
@@ -350,9 +351,46 @@ PY
     lie slow LOAM_ETIMEOUT 75 chain account dev
     lie cut LOAM_ECUT 69 chain account dev
     lie junk LOAM_EJSON 76 chain account dev
+    # a disk that fills up while there is work and money: each command says so and does nothing, and does it once when there is room
+    if [ "$(id -u)" = 0 ] && mkdir "$work/small" && mount -t tmpfs -o size=8m,mode=700 tmpfs "$work/small" 2>/dev/null; then
+        mounted=$work/small main=$data mainnode=$node data=$work/small
+        printf 'api.listen =\nkey.cost = light\nchain.poll = 0.2\n' >"$data/config"
+        head -n 4 "$src/contrib/demo/alice.jsonl" >"$r/few.jsonl"
+        up "$data" && node=$last
+        call evm_setIntervalMining '[1]' >/dev/null # a contribution waits for blocks
+        taken chain use http://127.0.0.1:$rpc
+        taken key import dev "$work/key"
+        taken chain deploy --as dev
+        taken account register dev
+        taken datanet create full --as dev
+        taken model add "$model" --name tiny
+        dd if=/dev/zero of="$data/fill" bs=1k >/dev/null 2>&1
+        rich=0x00000000000000000000000000000000000f0001
+        for line in "chain send $rich 1 --from dev" "contribute $r/few.jsonl --datanet 1 --as dev" "train few --files $r/few.jsonl --base tiny --epochs 1" \
+            "model add $model --name other" "key new other" "set log.level debug"; do
+            refused LOAM_ENOSPACE 74 "$data/" $line
+        done
+        taken doctor
+        grep -q '"check": "disk space"' "$work/out" && tr -d '\n' <"$work/out" | grep -q '"check": "disk space"[^}]*"ok": false' || bad "doctor does not see a full disk: $(head -c 600 "$work/out")"
+        taken chain account $rich
+        grep -q '"balance_wei": "0"' "$work/out" || bad "paid on a full disk: $(cat "$work/out")"
+        alive "a full disk with work on it"
+        rm "$data/fill"
+        taken chain send $rich 1 --from dev
+        taken contribute "$r/few.jsonl" --datanet 1 --as dev
+        taken train few --files "$r/few.jsonl" --base tiny --epochs 1
+        taken chain account $rich
+        grep -q '"balance_wei": "1000000000000000000"' "$work/out" || bad "not paid once after a full disk: $(cat "$work/out")"
+        taken datanet show 1
+        grep -q '"contributions": 1' "$work/out" || bad "not contributed once after a full disk: $(cat "$work/out")"
+        ends $node || bad "SIGTERM after a full disk with work on it"
+        data=$main node=$mainnode
+        umount "$work/small" && mounted=
+    else
+        echo "# a disk that fills up is not tried: no small file system can be mounted"
+    fi
     sh "$src/contrib/devnet/devnet" stop "$work/chain" >/dev/null 2>&1
-    ask chain send 0x00000000000000000000000000000000000a11ce 1 --from dev
-    [ $x != 0 ] || bad "the RPC is down and a payment succeeds"
+    refused LOAM_ENET 69 "127.0.0.1" chain send 0x00000000000000000000000000000000000a11ce 1 --from dev
     alive "an RPC that is down"
 fi
 

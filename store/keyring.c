@@ -290,7 +290,7 @@ enum loam_status keyring_backup(struct keyring *k, const char *name, struct buf 
 enum loam_status keyring_export(struct keyring *k, const char *name, const char *password, uint8_t out[32], struct err *err) {
     struct buf json = BUF_INIT(KEYSTORE_JSON_MAX);
     enum loam_status st = keyring_backup(k, name, &json, err);
-    if (!st && (st = keystore_open(out, (char *)json.data, json.len, password, strlen(password), err)) && st != LOAM_EPERM)
+    if (!st && (st = keystore_open(out, (char *)json.data, json.len, password, strlen(password), err)))
         st = err_prefix(err, st, "key %s", name);
     buf_clear(&json);
     return st;

@@ -118,7 +118,8 @@ mkdir "$r"
 row() { # NAME STATUS EXIT TEXT (content on standard input)
     cat >"$r/$1.jsonl"
     refused "$2" "$3" "$4" train bad --files "$r/$1.jsonl" --base tiny --epochs 1
-    [ "$1" = empty ] || [ "$1" = blank ] || grep -q "$1.jsonl:[12]" "$work/both" || bad "$1: file and line are not named: $(head -c 300 "$work/both")"
+    case $1 in empty | blank) grep -q "$1.jsonl: no rows" "$work/both" || bad "$1: the file is not named: $(head -c 300 "$work/both")"; return ;; esac
+    grep -q "$1.jsonl:[12]" "$work/both" || bad "$1: file and line are not named: $(head -c 300 "$work/both")"
 }
 row empty LOAM_EINVAL 2 "no rows" </dev/null
 printf '\n\n' | row blank LOAM_EINVAL 2 "no rows"
@@ -157,7 +158,7 @@ taken key lock k1
 printf wrong >"$work/wrong"
 timeout 20 "$loam" --data "$data" --no-start --json --password-file "$work/wrong" key unlock k1 >"$work/out" 2>"$work/err" </dev/null
 x=$?
-[ $x = 77 ] && cat "$work/out" "$work/err" | grep -q LOAM_EPERM || bad "a wrong password: exit status $x: $(cat "$work/err")"
+[ $x = 77 ] && cat "$work/out" "$work/err" | grep -q LOAM_EPERM && grep -q "key k1: wrong password" "$work/out" "$work/err" || bad "a wrong password: exit status $x: $(cat "$work/err")"
 taken key unlock k1
 alive "unknown names"
 
@@ -279,6 +280,7 @@ else
     refused LOAM_EFUNDS 76 "needed" chain send 0x00000000000000000000000000000000000a11ce 2.5 --from poor
     grep -qi "$poor" "$work/both" || bad "no funds: the address $poor is not named: $(cat "$work/both")"
     grep -q "2\.5" "$work/both" || bad "no funds: the amount is not named: $(cat "$work/both")"
+    refused LOAM_EFUNDS 76 "$poor (key poor) has 0 OPEN, about 0.0[0-9]* are needed" chain deploy --as poor
     # honest, many looks at a chain that stands still are one message of the stream "heads" for each block
     (sleep 0.5; call evm_mine '[]' >/dev/null) &
     python3 - "$data/node.sock" <<'PY' || bad "the stream of heads says a head twice, or misses one"

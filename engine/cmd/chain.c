@@ -17,7 +17,7 @@
 
 static const struct cmd_arg use_args[] = {
     {"url", CMD_STR, 0, NULL, "http:// or https:// address of an RPC", NULL},
-    {"file", CMD_PATH, CMD_NAMED, NULL, "a chain's file instead (those known are in contrib/chains)", NULL},
+    {"file", CMD_PATH, CMD_NAMED, NULL, "a chain's file instead (those known are in contrib/chains, installed in share/loam/chains)", NULL},
     {"name", CMD_STR, CMD_NAMED, NULL, "what to call the chain", NULL},
     {NULL}};
 

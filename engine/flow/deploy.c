@@ -75,7 +75,7 @@ static enum loam_status creation(struct buf *out, int which, const struct addr20
     }
 }
 
-/* The nonce that the first creation takes, fixed durably before anything is sent. */
+/* The nonce that the first creation takes, fixed durably before anything is sent. LOAM_EFUNDS (without a text): no coins at all. */
 static enum loam_status first_nonce(struct flow *f, uint64_t *nonce, const struct addr20 *from, struct err *err) {
     json_t *o = NULL;
     struct u256 have;
@@ -87,15 +87,42 @@ static enum loam_status first_nonce(struct flow *f, uint64_t *nonce, const struc
     }
     if (s != LOAM_ENOTFOUND || (s = node_chain_balance(f->node, &have, nonce, from, err)))
         return s;
-    if (u256_is_zero(have)) {
-        char hex[ADDR_HEX_MAX];
-        return err_set(err, LOAM_EFUNDS, "%s has no coins for the gas of a deployment", addr_hex(hex, from));
-    }
+    if (u256_is_zero(have))
+        return LOAM_EFUNDS; /* the caller knows how much */
     if (!(o = json_pack("{s:I}", "nonce", (json_int_t)*nonce)))
         return err_set(err, LOAM_ENOMEM, "no memory");
     if (!(s = flow_step_make(f, "nonce", &o, err)))
         s = jget_u64(nonce, o, "nonce", err);
     json_decref(o);
+    return s;
+}
+
+#define GAS_OF_CREATION 53000 /* before its bytes */
+#define GAS_OF_BYTE 216       /* kept: 200; sent: 16 */
+
+/* Nothing is there: what all of it will cost about, at twice the head's base fee as the outbox offers it. */
+static enum loam_status no_funds(struct flow *f, const char *key, const struct addr20 *from, const struct deploy_params *p, struct err *err) {
+    struct addr20 at[C_COUNT] = {0};
+    struct buf data = BUF_INIT(OUTBOX_DATA_MAX);
+    struct chain_head h;
+    struct u256 cost;
+    uint64_t gas = 0;
+    char hex[ADDR_HEX_MAX], coin[U256_DEC_MAX + 2];
+    enum loam_status s = LOAM_OK;
+    for (int i = 0; i < C_COUNT; i++) {
+        buf_reset(&data);
+        TRY(creation(&data, i, at, from, from, from, p, err));
+        gas += GAS_OF_CREATION + GAS_OF_BYTE * (uint64_t)data.len;
+    }
+    TRY(chain_head(node_chain_light(f->node), &h, err));
+    if (u256_mul(&cost, h.h.base_fee, u256_from(2 * gas))) {
+        s = err_set(err, LOAM_ERANGE, "the cost does not fit");
+        goto out;
+    }
+    u256_format_coin(coin, cost);
+    s = err_set(err, LOAM_EFUNDS, "%s (key %s) has 0 OPEN, about %s are needed for the gas of a deployment", addr_hex(hex, from), key, coin);
+out:
+    buf_clear(&data);
     return s;
 }
 
@@ -124,7 +151,11 @@ enum loam_status flow_deploy(struct flow *f, json_t **out, const char *key, cons
     TRY(flow_confirm(f, err, "Deploy the contracts on chain %llu with key %s (gas only)?", (unsigned long long)node_chain_id(f->node), key));
     snprintf(work, sizeof work, "deploy/%llu", (unsigned long long)node_chain_id(f->node));
     TRY(flow_own(f, work, err));
-    TRY(first_nonce(f, &nonce, &from, err));
+    s = first_nonce(f, &nonce, &from, err);
+    if (s == LOAM_EFUNDS)
+        s = no_funds(f, key, &from, p, err);
+    if (s)
+        goto out;
     for (int i = 0; i < C_COUNT; i++)
         tx_create_address(&at[i], &from, nonce + (uint64_t)i);
     for (int i = 0; i < C_COUNT; i++) {

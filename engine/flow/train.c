@@ -378,7 +378,7 @@ static enum loam_status gather(struct flow *f, const struct flow_train *q, struc
         s = rows_of_file(&g, q->files[i], err);
     }
     if (!s && !rows->data.count)
-        s = q->n_files ? err_set(err, LOAM_EINVAL, "the files hold no rows")
+        s = q->n_files ? err_set(err, LOAM_EINVAL, "%s%s: no rows in it", q->files[0], q->n_files > 1 ? " and the others" : "")
                        : err_set(err, LOAM_ESTATE, "datanet %llu has no rows that this node holds; `contribute` some first",
                                  (unsigned long long)q->datanet);
     if (!s && g.twice)

@@ -510,13 +510,13 @@ static enum loam_status watched_start(struct flow *f, struct watched *w, struct 
     return s;
 }
 
-/* Whether a verdict on a batch could still be taken. Where the chain cannot be read now, it may. */
+/* Whether a verdict on a batch could still be taken, or one that was committed be shown. Where the chain cannot be read now, it may. */
 static bool still_open(struct flow *f, uint64_t batch) {
     struct entry e;
     uint64_t now;
     if (entry_read(f->node, &e, batch, NULL) || fhead(f->node, NULL, &now, NULL))
         return true;
-    return e.state == BATCH_POSTED || (e.state == BATCH_DRAWN && now <= e.commit_end);
+    return e.state == BATCH_POSTED || (e.state == BATCH_DRAWN && now <= e.reveal_end);
 }
 
 static void give_up(struct flow *f, struct watched *w) {

@@ -12,6 +12,7 @@
 #include "tui/tui.h"
 
 #include <errno.h>
+#include <netinet/in.h>
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -283,7 +284,7 @@ static void forms(void **state) {
     vt_wait(&v, "from 1..1000");
     vt_keys(&v, "\177\177\177");
     vt_wait(&v, "train 1 places-r16 --epochs 5");
-    vt_keys(&v, "\033[B\033[B\033[B "); /* eval: a flag */
+    vt_keys(&v, "\033[B\033[B "); /* eval: a flag */
     vt_wait(&v, "train 1 places-r16 --epochs 5 --eval");
     golden(&v, "form-train-filled-80x24");
     vt_keys(&v, "\023"); /* Ctrl-S */
@@ -415,13 +416,16 @@ static int program(void *arg) {
     return 127;
 }
 
-static pid_t node_start(char *loam, char *folder) {
+static pid_t node_start(char *loam, char *folder, char *set) {
     fflush(NULL);
     pid_t pid = fork();
     if (!pid) {
         if (!freopen("/dev/null", "w", stderr) || !freopen("/dev/null", "w", stdout))
             _exit(126);
-        execl(loam, loam, "--data", folder, "--set", "api.listen=", "node", (char *)NULL);
+        if (set)
+            execl(loam, loam, "--data", folder, "--set", set, "node", (char *)NULL);
+        else
+            execl(loam, loam, "--data", folder, "node", (char *)NULL);
         _exit(127);
     }
     return pid;
@@ -438,7 +442,7 @@ static void real_node(void **state) {
         skip();
     }
     snprintf(folder, sizeof folder, "%s/real", dir);
-    pid_t node = node_start(loam, folder);
+    pid_t node = node_start(loam, folder, (char *)"api.listen=");
     struct program p = {{loam, (char *)"--data", folder, NULL}};
     snprintf(name, sizeof name, "%s/node.sock", folder);
     for (uint64_t end = vt_now_us() + VT_LIMIT_MS * 1000ull; access(name, F_OK) && vt_now_us() < end;)
@@ -479,7 +483,7 @@ static void real_node(void **state) {
     kill(node, SIGKILL);
     waitpid(node, NULL, 0);
     vt_wait(&v, "trying again every second");
-    node = node_start(loam, folder);
+    node = node_start(loam, folder, (char *)"api.listen=");
     vt_wait(&v, "connected again");
     vt_keys(&v, "q");
     vt_wait(&v, "Detached. The node");
@@ -496,6 +500,138 @@ static void real_node(void **state) {
     vt_keys(&v, "\003q");
     assert_int_equal(vt_exit(&v), 0);
     restored(&v);
+    vt_end(&v);
+}
+
+/* An HTTP answer of the loopback port, or what can be read of it. */
+static void http_get(int port, const char *path, char *out, size_t cap) {
+    struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    char s[200];
+    size_t n = 0;
+    out[0] = 0;
+    for (uint64_t end = vt_now_us() + VT_LIMIT_MS * 1000ull; !n && vt_now_us() < end; poll(NULL, 0, 20)) {
+        int fd = socket(AF_INET, SOCK_STREAM, 0);
+        snprintf(s, sizeof s, "GET %s HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n", path);
+        if (!connect(fd, (struct sockaddr *)&a, sizeof a) && write(fd, s, strlen(s)) > 0) {
+            ssize_t k;
+            while (n + 1 < cap && (k = read(fd, out + n, cap - 1 - n)) > 0)
+                n += (size_t)k;
+            out[n] = 0;
+        }
+        close(fd);
+    }
+}
+
+static int free_port(void) {
+    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    socklen_t n = sizeof a;
+    int fd = socket(AF_INET, SOCK_STREAM, 0);
+    if (bind(fd, (struct sockaddr *)&a, n) || getsockname(fd, (struct sockaddr *)&a, &n))
+        return -1;
+    close(fd);
+    return ntohs(a.sin_port);
+}
+
+/* Model, Train with an evaluation split, Publish and Serve, from an empty folder to what they are for: a node that really does it. */
+static void real_forms(void **state) {
+    (void)state;
+    char *loam = real_loam(), folder[128], cmd[1500], path[300];
+    const char *src = getenv("srcdir") ? getenv("srcdir") : "..";
+    static char answer[65536];
+    struct vt v;
+    snprintf(path, sizeof path, "%s/contrib/models/tiny.gguf", src);
+    if (!loam || access(path, R_OK)) {
+        printf("# skipped: loam is not built, or contrib/models/tiny.gguf is not there\n");
+        skip();
+    }
+    snprintf(folder, sizeof folder, "%s/forms", dir);
+    pid_t node = node_start(loam, folder, (char *)"api.listen=");
+    snprintf(path, sizeof path, "%s/node.sock", folder);
+    for (uint64_t end = vt_now_us() + VT_LIMIT_MS * 1000ull; access(path, F_OK) && vt_now_us() < end;)
+        poll(NULL, 0, 10);
+    struct program p = {{loam, (char *)"--data", folder, NULL}};
+    vt_start(&v, 40, 160, NULL, program, &p);
+    vt_wait(&v, "Begin here: f");
+    vt_keys(&v, "f\r"); /* the first that is not done */
+    vt_wait(&v, "Model: take a GGUF file in");
+    snprintf(cmd, sizeof cmd, "%s/contrib/models/tin\t", src);
+    vt_keys(&v, cmd);
+    snprintf(cmd, sizeof cmd, "= :model add %s/contrib/models/tiny.gguf", src);
+    vt_wait(&v, cmd);
+    vt_keys(&v, "\023");
+    vt_wait(&v, "tiny.gguf: done");
+    vt_wait(&v, "  tiny ");
+    vt_keys(&v, "f\r");
+    vt_wait(&v, "Train: an adapter on your rows");
+    char row[2][300]; /* few rows: it is the forms that are tried */
+    for (int i = 0; i < 2; i++) {
+        snprintf(row[i], sizeof row[i], "%s/%s.jsonl", dir, i ? "bob" : "alice");
+        FILE *f = fopen(row[i], "w");
+        assert_non_null(f);
+        for (int k = 0; k < 10; k++)
+            fprintf(f, "{\"prompt\": \"What does %s keep in box %d?\", \"completion\": \"%d lamps.\"}\n", i ? "Bob" : "Alice", k, k + 3);
+        fclose(f);
+    }
+    /* several files: Tab completes the last, the others stay; what is filled in gives way to what is typed */
+    snprintf(cmd, sizeof cmd, "little\033[Btiny\033[B%s %.*s\t", row[0], (int)strlen(row[1]) - 5, row[1]);
+    vt_keys(&v, cmd);
+    vt_wait(&v, "bob.jsonl --base tiny");
+    vt_wait(&v, "alice.jsonl --files");
+    vt_keys(&v, "\033[B\033[B\033[B3\033[B\033[B0.1"); /* datanet, as; epochs; lr; eval */
+    vt_wait(&v, "--epochs 3");
+    vt_wait(&v, "--eval 0.1");
+    vt_keys(&v, "2z\023"); /* into the field: no number any more */
+    vt_wait(&v, "eval: a number");
+    vt_keys(&v, "\177\177\023");
+    vt_wait(&v, "adapter     little on tiny");
+    vt_keys(&v, "\0032z");
+    vt_wait(&v, "[2 Train]");
+    vt_wait(&v, "done ");
+    vt_wait(&v, "eval "); /* its curve, its value and its name stand there */
+    vt_wait(&v, "loss o eval");
+    vt_keys(&v, ":form publish\r");
+    vt_wait(&v, "Publish: an adapter as files");
+    vt_keys(&v, "li\t");
+    vt_wait(&v, "= :adapter export little");
+    snprintf(cmd, sizeof cmd, "\033[B%s/peft\023", folder);
+    vt_keys(&v, cmd);
+    snprintf(path, sizeof path, "%s/peft/adapter_model.safetensors", folder);
+    for (uint64_t end = vt_now_us() + VT_LIMIT_MS * 1000ull; access(path, R_OK) && vt_now_us() < end;)
+        vt_pump(&v, 10);
+    assert_int_equal(access(path, R_OK), 0);
+    snprintf(cmd, sizeof cmd, ":form publish\rlittle\033[B%s/little.gguf\033[B\033[C", folder); /* a choice: arrows */
+    vt_keys(&v, cmd);
+    vt_wait(&v, "--format gguf");
+    vt_keys(&v, "\023");
+    snprintf(path, sizeof path, "%s/little.gguf", folder);
+    for (uint64_t end = vt_now_us() + VT_LIMIT_MS * 1000ull; access(path, R_OK) && vt_now_us() < end;)
+        vt_pump(&v, 10);
+    assert_int_equal(access(path, R_OK), 0);
+    /* Serve: the option's own help and default, its value now, which typing replaces */
+    int port = free_port();
+    vt_keys(&v, ":form serve\r");
+    vt_wait(&v, "address of the HTTP API, host:port");
+    vt_wait(&v, "= :set api.listen ");
+    snprintf(cmd, sizeof cmd, "127.0.0.1:%d", port);
+    vt_keys(&v, cmd);
+    snprintf(cmd, sizeof cmd, "= :set api.listen 127.0.0.1:%d", port);
+    vt_wait(&v, cmd);
+    vt_keys(&v, "\023");
+    vt_wait(&v, "takes effect when the node is started again");
+    vt_keys(&v, ":stop\r");
+    vt_wait(&v, "the node has ended");
+    waitpid(node, NULL, 0);
+    node = node_start(loam, folder, NULL);
+    vt_wait(&v, "connected again");
+    http_get(port, "/v1/models", answer, sizeof answer);
+    if (!strstr(answer, "200 OK") || !strstr(answer, "\"little\""))
+        fail_msg("the model is not served at port %d: %s", port, answer);
+    vt_keys(&v, ":stop\r");
+    vt_wait(&v, "the node has ended");
+    waitpid(node, NULL, 0);
+    vt_keys(&v, "q"); /* nothing goes on, and nothing says that it does */
+    vt_wait(&v, "No node answers now, it was ended");
+    assert_int_equal(vt_exit(&v), 0);
     vt_end(&v);
 }
 
@@ -741,6 +877,60 @@ static void storm(void **state) {
     }
     assert_true(v.bytes - before >= 1000);
     golden(&v, "overview-80x24");
+    assert_int_equal(quit(&v), 0);
+}
+
+static void screen_is(struct vt *v, const char *file) {
+    char cmd[200], row[8192], want[8192];
+    snprintf(cmd, sizeof cmd, ":screen %s\r", file);
+    unlink(file);
+    vt_keys(v, cmd);
+    vt_wait(v, "the screen is in");
+    FILE *f = fopen(file, "r");
+    assert_non_null(f);
+    for (int y = 0; fgets(want, sizeof want, f); y++) {
+        want[strcspn(want, "\n")] = 0;
+        vt_row(v, y, row, sizeof row);
+        if (strcmp(row, want) && !strstr(row, "the screen is in"))
+            fail_msg("row %d is not what the console drew:\nit drew \"%s\"\nthere is \"%s\"", y, want, row);
+    }
+    fclose(f);
+    vt_keys(v, "\033[Z\t"); /* the status goes */
+}
+
+/* Lines that come and go below the 24th row: scrolling must not leave anything behind. */
+static void tall(void **state) {
+    (void)state;
+    struct vt v;
+    struct con c = con();
+    char file[128], text[200];
+    snprintf(file, sizeof file, "%s/tall.txt", dir);
+    start(&v, 60, 160, &c);
+    vt_wait(&v, "step 120/400");
+    assert_true(vt_raw_has(&v, "\033[1;60r")); /* the scrolling region is the whole terminal, not terminfo's 24 lines */
+    uint32_t seed = 11;
+    for (int round = 0; round < 6; round++) {
+        for (int i = 0; i < 9; i++) {
+            seed = seed * 1664525 + 1013904223;
+            snprintf(text, sizeof text, "line %d of round %d: %.*s", i, round, (int)(seed >> 16) % 100,
+                     "how much of this sentence is written is different in every line, so that what is left behind can be seen");
+            fake_topic(&fake, "log", json_pack("{s:i, s:s, s:s, s:s}", "time_ms", 1, "level", i % 3 ? "info" : "warn", "room", "t", "text", text));
+            if (i % 2)
+                vt_pump(&v, 40);
+        }
+        snprintf(text, sizeof text, "line 8 of round %d", round);
+        vt_wait(&v, text);
+        vt_keys(&v, round % 2 ? ":say\r" : ":train bad a rather long line that is refused and stays on the prompt\r");
+        vt_wait(&v, round % 2 ? "one line of output" : "^^^");
+        if (round % 2 == 0)
+            vt_keys(&v, "\003");
+        screen_is(&v, file);
+        if (round == 2)
+            vt_keys(&v, "9z");
+        if (round == 3)
+            vt_resize(&v, 70, 120);
+    }
+    assert_true(vt_raw_has(&v, "\033[1;70r"));
     assert_int_equal(quit(&v), 0);
 }
 
@@ -1180,8 +1370,8 @@ int main(int argc, char **argv) {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest t[] = {
         T(golden_panes), T(golden_empty), T(prompt), T(questions), T(forms), T(compare), T(ask), T(hostile), T(terminals), T(dumb), T(pipes), T(tiny),
-        T(storm), T(stall), T(every_exit), T(hangup), T(suspend), T(link_lost), T(refused), T(two_consoles), T(inside),
-        T(remembered), T(options), T(sync_output), T(files), T(filters), T(still), T(no_memory), cmocka_unit_test_setup_teardown(real_node, setup, teardown),
+        T(storm), T(tall), T(stall), T(every_exit), T(hangup), T(suspend), T(link_lost), T(refused), T(two_consoles), T(inside),
+        T(remembered), T(options), T(sync_output), T(files), T(filters), T(still), T(no_memory), T(real_node), T(real_forms),
     };
     if (argc == 2)
         cmocka_set_test_filter(argv[1]);

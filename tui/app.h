@@ -79,7 +79,10 @@ struct prompt {
 };
 
 struct field {
-    const json_t *arg; /* borrowed from t->table */
+    const json_t *arg;  /* borrowed from t->table */
+    const json_t *told; /* what is shown and checked: arg, or the option that a `set` form sets */
+    bool option;
+    bool filled; /* by the console: what is typed first takes its place */
     struct line value;
     char error[96];
 };
@@ -90,6 +93,7 @@ struct form {
     struct field field[FIELDS_MAX];
     int n, at, top;
     int main; /* the fields from here on stand below a rule */
+    json_t *option; /* what the node says of a `set` form's option, as an argument would be told; or NULL */
     json_t *found;
     int pick;
 };
@@ -107,6 +111,8 @@ struct tui {
     int handles;
     bool closing;
     bool first_hello;     /* a node has answered once */
+    bool away;            /* it does not answer now */
+    bool ending;          /* because it was asked to end */
     enum loam_status how;
     char how_text[256];
     struct plain *plain;
@@ -129,6 +135,7 @@ struct tui {
     json_t *table;        /* made by table_need, gone when the overlay closes that needed it */
     int64_t stream_seq[3]; /* newest number taken of log, ask, heads */
     json_t *heads;        /* the newest HEADS_KEPT, newest first */
+    json_t *options;      /* of the node: those that forms set */
     json_t *methods;      /* Attribution: [{rank, NAME: "row score", …}], from the topic's methods */
     struct log_line log[LOG_KEPT];
     int log_at, log_n;
@@ -230,6 +237,8 @@ void tui_dirty(struct tui *t);
 void tui_status(struct tui *t, unsigned style, const char *fmt, ...) LOAM_PRINTF(3, 4);
 void tui_focus(struct tui *t, enum pane_id p);
 void tui_end(struct tui *t, enum loam_status how, const char *text);
+/* Answer to option.list: the console's own options take effect. */
+void tui_options_told(void *arg, uint64_t id, const json_t *result, const json_t *error);
 void tui_compose(struct tui *t); /* draws into t->frame */
 
 /* ---- run.c: commands ---------------------------------------------------------------------------------------------- */
@@ -287,6 +296,7 @@ struct form_def {
 };
 extern const struct form_def form_defs[];
 extern const size_t form_count;
+bool form_sets(const char *option); /* is there a form for this option? */
 void form_menu(struct tui *t);
 bool form_open(struct tui *t, const char *name);
 void form_key(struct tui *t, const struct key *k);

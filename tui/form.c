@@ -31,34 +31,49 @@ static size_t adapters(struct tui *t) {
     return n;
 }
 
-/* Is what this form is for there already? */
-static bool form_done(struct tui *t, const char *name) {
+/* Is what this form is for there already? -1: that cannot be told, it is done as often as wanted. */
+static int form_done(struct tui *t, const char *name) {
     const json_t *nets = jget(t->topic[TOP_DATANETS], "list"), *named = jget(t->topic[TOP_REWARDS], "names");
     const char *account;
     json_t *v;
     if (!strcmp(name, "model"))
         return jcount(t->topic[TOP_MODELS], "list") > adapters(t);
     if (!strcmp(name, "train"))
-        return adapters(t);
+        return adapters(t) > 0 || !strcmp(jstr(t->topic[TOP_TRAIN], "state"), "running");
     if (!strcmp(name, "chain"))
         return jbool(t->topic[TOP_CHAIN], "configured");
     if (!strcmp(name, "wallet"))
-        return jcount(t->topic[TOP_KEYS], "list");
-    if (!strcmp(name, "account"))
+        return jcount(t->topic[TOP_KEYS], "list") > 0;
+    if (!strcmp(name, "deploy"))
+        return json_object_size(jget(t->topic[TOP_CHAIN], "contracts")) > 0;
+    if (!strcmp(name, "account")) {
         json_object_foreach((json_t *)(uintptr_t)named, account, v)
             if (strtoll(account, NULL, 10) > 2)
-                return true;
+                return 1;
+        return 0;
+    }
     if (!strcmp(name, "datanet"))
-        return json_array_size(nets);
-    if (!strcmp(name, "contribute"))
+        return json_array_size(nets) > 0;
+    if (!strcmp(name, "contribute")) {
         for (size_t i = 0; i < json_array_size(nets); i++)
             if (jint(json_array_get(nets, i), "contributions", 0))
-                return true;
+                return 1;
+        return 0;
+    }
     if (!strcmp(name, "serve"))
-        return *jstr(t->topic[TOP_NODE], "api");
+        return *jstr(t->topic[TOP_NODE], "api") != 0;
+    if (!strcmp(name, "record")) {
+        const json_t *b = jget(t->topic[TOP_VALIDATOR], "batches");
+        for (size_t i = 0; i < json_array_size(b); i++)
+            if (jbool(json_array_get(b, i), "mine"))
+                return 1;
+        return 0;
+    }
+    if (!strcmp(name, "claim"))
+        return jcount(t->topic[TOP_REWARDS], "payments") > 0;
     if (!strcmp(name, "validator"))
         return jbool(t->topic[TOP_VALIDATOR], "enabled");
-    return false;
+    return -1;
 }
 
 /* The way through, in order: what is done is marked, the first that is not is chosen. */
@@ -66,8 +81,8 @@ void form_menu(struct tui *t) {
     int next = -1;
     menu_open(t, "Forms: what to do, in order (+ is done)", pick);
     for (size_t i = 0; i < form_count; i++) {
-        bool done = form_done(t, form_defs[i].name);
-        menu_add(t, form_defs[i].name, "%s %s", done ? "+" : " ", form_defs[i].title);
+        int done = form_done(t, form_defs[i].name);
+        menu_add(t, form_defs[i].name, "%s %s", done > 0 ? "+" : " ", form_defs[i].title);
         if (!done && next < 0)
             next = (int)i;
     }
@@ -79,6 +94,7 @@ void form_free(struct tui *t) {
     for (int i = 0; i < t->form.n; i++)
         line_free(&t->form.field[i].value);
     json_decref(t->form.found);
+    json_decref(t->form.option);
     memset(&t->form, 0, sizeof t->form);
 }
 
@@ -86,8 +102,46 @@ static void add_field(struct form *f, const json_t *arg) {
     if (f->n == FIELDS_MAX)
         return;
     struct field *fd = &f->field[f->n++];
-    fd->arg = arg;
+    fd->arg = fd->told = arg;
+    fd->option = fd->filled = false;
     line_init(&fd->value);
+}
+
+bool form_sets(const char *option) {
+    for (size_t i = 0; i < form_count; i++)
+        if (form_defs[i].preset && !strcmp(form_defs[i].preset, option))
+            return true;
+    return false;
+}
+
+/* An option told like an argument, so that its field has the option's own type, range, default and help; its value now. */
+static void tell_option(struct tui *t) {
+    struct form *f = &t->form;
+    for (size_t i = 0; f->def->preset && f->n == 1 && i < json_array_size(t->options); i++) {
+        const json_t *o = json_array_get(t->options, i);
+        const char *type = jstr(o, "type"), *v = jstr(o, "value");
+        char range[96] = "", help[256];
+        if (strcmp(jstr(o, "name"), f->def->preset))
+            continue;
+        bool number = !strcmp(type, "uint") || !strcmp(type, "real");
+        if (number && jnum(o, "max", 0) > 0)
+            snprintf(range, sizeof range, "%.9g..%.9g", jnum(o, "min", 0), jnum(o, "max", 0));
+        else if (!strcmp(type, "choice"))
+            snprintf(range, sizeof range, "%s", jstr(o, "choices"));
+        snprintf(help, sizeof help, "%s%s", jstr(o, "text"), jbool(o, "restart") ? " (from the node's next start)" : "");
+        f->option = json_pack("{s:s, s:s, s:s, s:s, s:s}", "name", jstr(o, "name"), "type",
+                              number                    ? "number"
+                              : !strcmp(type, "choice") ? "choice"
+                              : !strcmp(type, "bool")   ? "flag"
+                                                        : "text",
+                              "range", range, "def", jstr(o, "default"), "help", help);
+        if (!f->option)
+            return;
+        f->field[0].told = f->option;
+        f->field[0].option = true;
+        f->field[0].filled = true;
+        line_set(&f->field[0].value, v, strlen(v));
+    }
 }
 
 static bool is_main(const struct form_def *d, const char *name) {
@@ -134,6 +188,7 @@ bool form_open(struct tui *t, const char *name) {
     }
     if (!d->main || t->form.main == t->form.n)
         t->form.main = t->form.n;
+    tell_option(t);
     /* where there is no choice, it is made */
     for (int i = 0; i < t->form.n; i++) {
         struct field *f = &t->form.field[i];
@@ -148,7 +203,7 @@ bool form_open(struct tui *t, const char *name) {
                 only = jstr(json_array_get(list, k), "name");
             }
         if (n == 1 && (jbool(f->arg, "required") || i < t->form.main))
-            line_set(&f->value, only, strlen(only));
+            line_set(&f->value, only, strlen(only)), f->filled = true;
     }
     overlay_open(t, OV_FORM);
     return true;
@@ -158,14 +213,9 @@ static bool digits(const char *s) {
     return *s && strspn(s, "0123456789") == strlen(s);
 }
 
-bool field_check(const json_t *arg, const char *v, char *why, size_t cap) {
+/* One value against its declared type and range. */
+static bool word_check(const json_t *arg, const char *v, char *why, size_t cap) {
     const char *type = jstr(arg, "type"), *range = jstr(arg, "range");
-    why[0] = 0;
-    if (!*v) {
-        if (jbool(arg, "required"))
-            snprintf(why, cap, "needed");
-        return !*why;
-    }
     if (!strcmp(type, "datanet") || !strcmp(type, "job")) {
         if (!digits(v))
             snprintf(why, cap, "an id: a whole number");
@@ -205,6 +255,20 @@ bool field_check(const json_t *arg, const char *v, char *why, size_t cap) {
     return !*why;
 }
 
+bool field_check(const json_t *arg, const char *v, char *why, size_t cap) {
+    why[0] = 0;
+    if (!*v && jbool(arg, "required"))
+        snprintf(why, cap, "needed");
+    if (!*v || !jbool(arg, "many"))
+        return !*why && (!*v || word_check(arg, v, why, cap));
+    size_t from, to;
+    char word[256];
+    for (long i = 0; !*why && word_range(v, i, &from, &to); i++) {
+        snprintf(word, sizeof word, "%.*s", (int)(to - from), v + from);
+        word_check(arg, word, why, cap);
+    }
+    return !*why;
+}
 static enum loam_status quoted(struct buf *out, const char *v, struct err *err) {
     if (*v && strspn(v, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./:,@%+=~") == strlen(v))
         return buf_str(out, v, err);
@@ -214,16 +278,23 @@ static enum loam_status quoted(struct buf *out, const char *v, struct err *err) 
     return s ? s : buf_byte(out, '\'', err);
 }
 
-/* A default that was left alone is not written. */
+/* A default that was left alone is not written; an option's value always is. */
 static bool said(const struct field *fd) {
     const char *v = line_text(&fd->value), *def = jstr(fd->arg, "def");
     bool flag = !strcmp(jstr(fd->arg, "type"), "flag");
-    return *v && (flag ? !strcmp(v, "yes") : !*def || strcmp(def, v));
+    return fd->option || (*v && (flag ? !strcmp(v, "yes") : !*def || strcmp(def, v)));
 }
 
 static enum loam_status emit(struct buf *out, const struct field *fd, bool by_name, struct err *err) {
     const char *v = line_text(&fd->value);
-    bool many = jbool(fd->arg, "many") && !by_name, dashes = !strncmp(v, "--", 2);
+    bool many = jbool(fd->arg, "many"), dashes = !strncmp(v, "--", 2);
+    if (many && by_name) { /* each of several words by the name: quotes stay as they are typed */
+        enum loam_status s = LOAM_OK;
+        size_t from, to;
+        for (long i = 0; !s && word_range(v, i, &from, &to); i++)
+            s = buf_printf(out, err, " --%s %.*s", jstr(fd->arg, "name"), (int)(to - from), v + from);
+        return s;
+    }
     enum loam_status s = by_name || dashes ? buf_printf(out, err, " --%s", jstr(fd->arg, "name")) : LOAM_OK;
     if (s || !strcmp(jstr(fd->arg, "type"), "flag"))
         return s;
@@ -268,9 +339,20 @@ static void drop_found(struct form *f) {
     f->pick = -1;
 }
 
+/* Where the last of several words begins. */
+static size_t last_word(const struct field *fd) {
+    const char *v = line_text(&fd->value), *last = jbool(fd->arg, "many") ? strrchr(v, ' ') : NULL;
+    return last ? (size_t)(last + 1 - v) : 0;
+}
+
+/* The completion takes the place of the last word; those before it stay. */
 static void use(struct form *f, int i) {
+    struct field *fd = &f->field[f->at];
     const char *s = jstr(json_array_get(f->found, (size_t)i), "text");
-    line_set(&f->field[f->at].value, s, strlen(s));
+    struct buf b = BUF_INIT(LINE_BYTES_MAX);
+    if (!buf_printf(&b, NULL, "%.*s%s", (int)last_word(fd), line_text(&fd->value), s))
+        line_set(&fd->value, (char *)b.data, b.len);
+    buf_clear(&b);
     f->pick = i;
 }
 
@@ -300,17 +382,17 @@ static void complete(struct tui *t) {
     }
     struct buf b = BUF_INIT(LINE_BYTES_MAX);
     struct field *fd = &f->field[f->at];
-    const char *v = line_text(&fd->value), *last = strrchr(v, ' ');
+    const char *v = line_text(&fd->value);
     if (!buf_printf(&b, NULL, "%s%s%s --%s %s", f->def->noun, f->def->verb ? " " : "", f->def->verb ? f->def->verb : "",
-                    jstr(fd->arg, "name"), last ? last + 1 : v))
+                    jstr(fd->arg, "name"), v + last_word(fd)))
         conn_call(t->conn, "command.complete", json_pack("{s:s, s:I}", "line", (char *)b.data, "cursor", (json_int_t)b.len),
                   on_complete, t);
     buf_clear(&b);
 }
 
 static void cycle(struct field *fd, int dir) {
-    const char *range = !strcmp(jstr(fd->arg, "type"), "flag") ? "no|yes" : jstr(fd->arg, "range");
-    const char *v = *line_text(&fd->value) ? line_text(&fd->value) : *jstr(fd->arg, "def") ? jstr(fd->arg, "def") : "no";
+    const char *range = !strcmp(jstr(fd->told, "type"), "flag") ? "no|yes" : jstr(fd->told, "range");
+    const char *v = *line_text(&fd->value) ? line_text(&fd->value) : *jstr(fd->told, "def") ? jstr(fd->told, "def") : "no";
     const char *item[32];
     size_t len[32];
     int n = 0, now = -1;
@@ -332,7 +414,7 @@ static void cycle(struct field *fd, int dir) {
 }
 
 static bool choosable(const struct field *fd) {
-    return !strcmp(jstr(fd->arg, "type"), "choice") || !strcmp(jstr(fd->arg, "type"), "flag");
+    return !strcmp(jstr(fd->told, "type"), "choice") || !strcmp(jstr(fd->told, "type"), "flag");
 }
 
 static void submit(struct tui *t) {
@@ -343,9 +425,9 @@ static void submit(struct tui *t) {
         return;
     }
     for (int i = 0; i < f->n; i++)
-        if (!field_check(f->field[i].arg, line_text(&f->field[i].value), why, sizeof why)) {
+        if (!field_check(f->field[i].told, line_text(&f->field[i].value), why, sizeof why)) {
             f->at = i;
-            tui_status(t, ST_BAD, "%s: %s", jstr(f->field[i].arg, "name"), why);
+            tui_status(t, ST_BAD, "%s: %s", jstr(f->field[i].told, "name"), why);
             return;
         }
     struct buf b = BUF_INIT(LINE_BYTES_MAX);
@@ -409,12 +491,15 @@ void form_key(struct tui *t, const struct key *k) {
             complete(t);
         return;
     }
+    if (fd->filled && k->code < TK_BASE && !(k->mods & (TK_CTRL | TK_ALT)))
+        line_set(&fd->value, "", 0);
+    fd->filled = false;
     if (line_key(&fd->value, k))
         drop_found(f);
 }
 
 static void about(const struct field *fd, char *out, size_t cap) {
-    const json_t *a = fd->arg;
+    const json_t *a = fd->told;
     snprintf(out, cap, "%s. %s%s%s%s%s%s%s", jstr(a, "help"), jstr(a, "type"), *jstr(a, "range") ? ", " : "", jstr(a, "range"),
              *jstr(a, "def") ? ", default " : "", jstr(a, "def"), jbool(a, "required") ? ", needed" : "",
              jbool(a, "many") ? ", several" : "");
@@ -426,12 +511,18 @@ void form_draw(struct tui *t, const struct view *v) {
         view_fill(v, y, 0, v->w, ST_NORMAL);
     view_fill(v, 0, 0, v->w, ST_FOCUS);
     view_text(v, 0, 1, ST_FOCUS, f->def->title);
-    int y = 1, low = v->h >= 8 ? 3 : v->h >= 4 ? 1 : 0;
+    struct buf cmd = BUF_INIT(LINE_BYTES_MAX);
+    if (form_command(t, &cmd, NULL))
+        buf_reset(&cmd);
+    int foot = v->h >= 20 ? (text_columns((char *)cmd.data, cmd.len) + v->w - 6) / (v->w > 6 ? v->w - 5 : 1) : 1; /* rows of the command */
+    foot = foot > 3 ? 3 : foot < 1 ? 1 : foot;
+    int y = 1, low = v->h >= 20 ? 3 + foot : v->h >= 8 ? 3 : v->h >= 4 ? 1 : 0;
     if (v->h >= 12) {
         y += view_wrap(v, y, 1, v->w - 2, 3, ST_SOFT, f->def->text);
         y++;
     }
     int rows = v->h - y - low;
+    int above = y;
     rows = rows < 1 ? 1 : rows;
     if (!f->cmd)
         view_printf(v, y, 1, ST_WARN, "This node does not know the command `%s%s%s` (not built).", f->def->noun,
@@ -440,7 +531,7 @@ void form_draw(struct tui *t, const struct view *v) {
     f->top = at < f->top ? at : at >= f->top + rows ? at - rows + 1 : f->top;
     int label = 0;
     for (int i = 0; i < f->n; i++) {
-        int w = (int)strlen(jstr(f->field[i].arg, "name"));
+        int w = (int)strlen(jstr(f->field[i].told, "name"));
         label = w > label ? w : label;
     }
     label = label > v->w / 3 ? v->w / 3 : label;
@@ -453,11 +544,11 @@ void form_draw(struct tui *t, const struct view *v) {
         }
         int i = row > f->main ? row - 1 : row;
         struct field *fd = &f->field[i];
-        const char *val = line_text(&fd->value), *name = jstr(fd->arg, "name");
+        const char *val = line_text(&fd->value), *name = jstr(fd->told, "name");
         int r = y + row - f->top;
         bool on = i == f->at;
         char why[96];
-        bool ok = field_check(fd->arg, val, why, sizeof why);
+        bool ok = field_check(fd->told, val, why, sizeof why);
         if (on)
             view_glyph(v, r, 1, ST_TITLE, G_FOCUS);
         view_textn(v, r, 3, on ? ST_TITLE : ST_NORMAL, name, strlen(name), label);
@@ -468,9 +559,9 @@ void form_draw(struct tui *t, const struct view *v) {
                 line_draw(&cell, 0, 0, ST_UNDERLINE, &fd->value, false);
             else
                 view_text(&cell, 0, 0, ST_UNDERLINE, val);
-        } else {
-            view_text(&cell, 0, 0, ST_SOFT | ST_UNDERLINE, jstr(fd->arg, "def"));
         }
+        if (!*val && *jstr(fd->told, "def")) /* in brackets, so that it looks like no value without colour too */
+            view_printf(&cell, 0, on ? 1 : 0, ST_SOFT | ST_UNDERLINE, "(%s)", jstr(fd->told, "def"));
         if (on)
             cy = t->frame.cur_y - v->y, cx = t->frame.cur_x - v->x;
         int x = cell.x - v->x + cell.w + 1;
@@ -479,22 +570,26 @@ void form_draw(struct tui *t, const struct view *v) {
         else if (*val)
             view_glyph(v, r, x, ST_GOOD, G_CHECK);
     }
-    if (f->n && low == 3) {
+    if (f->top > 0)
+        view_glyph(v, above, v->w - 1, ST_SOFT, G_MORE_UP);
+    if (f->top + rows < f->n + (f->main < f->n))
+        view_glyph(v, above + rows - 1, v->w - 1, ST_SOFT, G_MORE_DOWN);
+    if (f->n && low > 1) {
         char say[512];
-        view_rule(v, v->h - 3, 0, v->w, ST_SOFT, G_HLINE);
+        view_rule(v, v->h - low, 0, v->w, ST_SOFT, G_HLINE);
         if (json_array_size(f->found) > 1)
             snprintf(say, sizeof say, "%zu choices, Tab for the next: %s", json_array_size(f->found),
                      jstr(json_array_get(f->found, (size_t)(f->pick < 0 ? 0 : f->pick)), "help"));
         else
             about(&f->field[f->at], say, sizeof say);
-        view_text(v, v->h - 2, 1, ST_NORMAL, say);
+        view_wrap(v, v->h - low + 1, 1, v->w - 2, low > 3 ? 2 : 1, ST_NORMAL, say);
     }
-    struct buf b = BUF_INIT(LINE_BYTES_MAX);
-    if (low && !form_command(t, &b, NULL)) {
-        view_fill(v, v->h - 1, 0, v->w, ST_NORMAL);
-        int x = 1 + view_text(v, v->h - 1, 1, ST_SOFT, "= :");
-        view_text(v, v->h - 1, x, ST_ACCENT | ST_BOLD, (char *)b.data);
+    if (low && cmd.len) {
+        for (int r = 0; r < foot; r++)
+            view_fill(v, v->h - foot + r, 0, v->w, ST_NORMAL);
+        int x = 1 + view_text(v, v->h - foot, 1, ST_SOFT, "= :");
+        view_wrap(v, v->h - foot, x, v->w - x - 1, foot, ST_ACCENT | ST_BOLD, (char *)cmd.data);
     }
-    buf_clear(&b);
+    buf_clear(&cmd);
     view_cursor(v, cy, cx, true);
 }

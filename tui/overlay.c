@@ -10,6 +10,7 @@
 #include "base/banned.h"
 
 #define HELP_MAX (256u << 10)
+#define QUESTION_MAX (64u << 10)
 
 void overlay_open(struct tui *t, enum overlay o) {
     if (o == OV_HELP)
@@ -247,19 +248,22 @@ static void question_key(struct tui *t, const struct key *k) {
 
 static void question_draw(struct tui *t, const struct view *v) {
     const char *s = t->question.text ? t->question.text : "";
-    int lines = 1;
-    for (const char *p = s; *p; p++)
-        lines += *p == '\n';
+    /* whole, whatever its length: nobody agrees to half a question */
+    struct buf in = {(uint8_t *)(uintptr_t)s, strlen(s), 0, 0}, b = BUF_INIT(QUESTION_MAX);
+    wrap_text(&b, &in, v->w > 4 ? v->w - 2 : v->w);
+    int lines = 0;
+    for (size_t k = 0; k < b.len; k++)
+        lines += b.data[k] == '\n';
     int h = lines + 3;
     if (h > v->h)
         h = v->h;
     struct view q = view_sub(v, v->h - h, 0, h, v->w);
     blank(&q);
     title(&q, !strcmp(t->question.kind, "secret") ? "The node asks (not shown, not kept)" : "The node asks", "Esc refuses");
-    struct buf b = {(uint8_t *)(uintptr_t)s, strlen(s), 0, 0};
     struct view text = view_sub(&q, 1, 1, h - 2, v->w - 2);
     int top = 0;
     draw_text(&text, &b, &top, NULL, NULL);
+    buf_clear(&b);
     int x = 1, y = h - 1;
     if (!strcmp(t->question.kind, "confirm")) {
         x += view_text(&q, y, x, ST_TITLE, "y yes   n no ");

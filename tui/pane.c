@@ -47,7 +47,7 @@ static void draw_empty(struct tui *t, const struct pane *d, const struct view *v
         view_text(v, y, 1, ST_SOFT, "connecting ...");
         return;
     }
-    view_text(v, y, 1, ST_SOFT, d->empty);
+    y += view_wrap(v, y, 1, v->w - 1, v->h > y + 2 ? 2 : 1, ST_SOFT, d->empty) - 1;
     int x = 1 + view_text(v, y + 1, 1, ST_SOFT, small ? "" : "Next: ");
     x += view_text(v, y + 1, x, ST_ACCENT | ST_BOLD, ":");
     view_text(v, y + 1, x, ST_ACCENT | ST_BOLD, next);

@@ -177,12 +177,23 @@ static void add_turn(struct tui *t, struct page *p, const struct turn *n, bool s
         add(p, '\n', 0);
     }
     const json_t *c = jget(n->source, "contributors");
+    bool any = false;
+    if (json_array_size(c)) { /* the number is what `record`, `attribute` and `copy` call it by */
+        char id[80], m[96];
+        snprintf(m, sizeof m, "  answer %s", *n->answer ? n->answer : jtext(n->source, "answer", id, sizeof id));
+        add_str(p, m, ST_SOFT);
+    }
     for (size_t i = 0; i < json_array_size(c) && i < 6; i++) {
         char m[160], who[96];
-        snprintf(m, sizeof m, "%s[%zu] %s %.1f%%", i ? "  " : "  from ", i + 1, jwho(json_array_get(c, i), who, sizeof who),
+        if (jnum(json_array_get(c, i), "share_ppm", 0) <= 0)
+            continue;
+        snprintf(m, sizeof m, "%s[%zu] %s %.1f%%", any ? "  " : " from ", i + 1, jwho(json_array_get(c, i), who, sizeof who),
                  jnum(json_array_get(c, i), "share_ppm", 0) / 1e4);
         add_str(p, m, ST_SPAN + (unsigned)(i % 6));
+        any = true;
     }
+    if (json_array_size(c) && !any)
+        add_str(p, ": no contributor's rows stand out", ST_SOFT);
     if (json_array_size(c))
         add(p, '\n', 0);
     add(p, '\n', 0);
@@ -247,13 +258,13 @@ static void draw_span(struct tui *t, const struct view *v, const struct turn *n)
     static const struct column c = {"", "score", COL_TEXT, 0, false, 0};
     table_cell(score, sizeof score, &c, row);
     pane_pair(v, 1, x, "score", ST_NORMAL, "%s", score);
-    view_text(v, 2, 1, ST_NORMAL, jstr(row, "text"));
+    view_wrap(v, 2, 1, v->w - 2, 2, ST_NORMAL, jstr(row, "text"));
 }
 
 static void draw(struct tui *t, const struct view *v, bool small, bool focus) {
     int compose = v->h >= 2 ? 1 : 0;
     struct turn *marked = marked_turn(t);
-    int detail = marked && t->span >= 0 && !small && v->h >= 9 ? 3 : 0;
+    int detail = marked && t->span >= 0 && !small && v->h >= 9 ? 4 : 0;
     struct view body = view_sub(v, 0, 0, v->h - compose - detail, v->w);
     size_t room = 0;
     int first = t->turns;

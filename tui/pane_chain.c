@@ -21,7 +21,8 @@ static int head(struct tui *t, const struct view *v, bool small) {
     const json_t *c = t->topic[TOP_CHAIN];
     int y = 0, x = 1;
     x = pane_pair(v, y, x, "chain", ST_TITLE, "%s", *jstr(c, "name") ? jstr(c, "name") : "?");
-    x = pane_pair(v, y, x, "id", ST_NORMAL, "%lld", (long long)jint(c, "chain_id", 0));
+    if (!small)
+        x = pane_pair(v, y, x, "id", ST_NORMAL, "%lld", (long long)jint(c, "chain_id", 0));
     x += view_text(v, y, x, jbool(c, "ok") ? ST_GOOD : ST_BAD, jbool(c, "ok") ? "ok" : "NOT OK") + 2;
     if (*jstr(c, "base_fee_wei")) {
         x = pane_pair(v, y, x, "base fee", ST_NORMAL, "%.4g gwei", strtod(jstr(c, "base_fee_wei"), NULL) / 1e9);
@@ -39,8 +40,10 @@ static int head(struct tui *t, const struct view *v, bool small) {
         view_textn(v, y, x, ST_SOFT, jstr(h, "name"), strlen(jstr(h, "name")), 9);
         char n[32];
         snprintf(n, sizeof n, "%lld", (long long)jint(h, "number", 0));
-        view_right(v, y, 11, 9, ST_TITLE, n);
-        x = 21 + view_text(v, y, 21, known_style(jstr(h, "known")), jstr(h, "known")) + 1;
+        int at = small ? 9 : 11; /* in a third of 80 columns the word still fits */
+        view_right(v, y, at, small ? 8 : 9, ST_TITLE, n);
+        x = at + (small ? 9 : 10);
+        x += view_text(v, y, x, known_style(jstr(h, "known")), jstr(h, "known")) + 1;
         if (!small) {
             x = x < 31 ? 31 : x;
             fmt_clock(when, sizeof when, jint(h, "time_ms", 0));

@@ -59,16 +59,20 @@ static int head(struct tui *t, const struct view *v, bool small) {
         }
         return v->h;
     }
-    for (size_t i = 0; i < json_array_size(acc) && y < v->h; i++, y++) {
+    for (size_t k = 0; k < 2 * json_array_size(acc) && y < v->h; k++) { /* this node's keys first */
+        size_t i = k % json_array_size(acc);
         const json_t *a = json_array_get(acc, i);
         char name[96];
+        if (fmt_is_mine(jint(a, "account", 0)) != (k < json_array_size(acc)))
+            continue;
         snprintf(name, sizeof name, "%s", jstr(a, "key"));
         if (!*name || *jstr(a, "name"))
             jwho(a, name, sizeof name);
-        view_textn(v, y, 1, ST_NORMAL, name, strlen(name), 9);
-        bool due = strcmp(jstr(a, "claimable_wei"), "0") && *jstr(a, "claimable_wei");
-        view_printf(v, y, 11, due ? ST_GOOD : ST_NORMAL, "%.4g %s", strtod(jstr(a, due ? "claimable_wei" : "claimed_wei"), NULL) / 1e18,
-                    due ? "claimable" : "claimed");
+        view_textn(v, y, 1, ST_NORMAL, name, strlen(name), 8);
+        double due = strtod(jstr(a, "claimable_wei"), NULL), waits = strtod(jstr(a, "pending_wei"), NULL);
+        view_printf(v, y++, 10, due > 0 ? ST_GOOD : ST_NORMAL, "%.4g %s",
+                    (due > 0 ? due : waits > 0 ? waits : strtod(jstr(a, "claimed_wei"), NULL)) / 1e18,
+                    due > 0 ? "claimable" : waits > 0 ? "pending" : "claimed");
     }
     return v->h;
 }

@@ -54,11 +54,24 @@ static unsigned state_style(const char *s) {
     return !strcmp(s, "running") ? ST_GOOD : !strcmp(s, "failed") ? ST_BAD : !strcmp(s, "done") ? ST_TITLE : ST_WARN;
 }
 
+/* A run that is held says nothing itself: its job does. */
+static const char *state_of(struct tui *t) {
+    const json_t *r = t->topic[TOP_TRAIN], *list = jget(t->topic[TOP_JOBS], "list");
+    long long job = jint(r, "job", 0);
+    if (job && !strcmp(jstr(r, "state"), "running"))
+        for (size_t i = 0; i < json_array_size(list); i++) {
+            const json_t *j = json_array_get(list, i);
+            if (jint(j, "id", 0) == job && (!strcmp(jstr(j, "state"), "paused") || !strcmp(jstr(j, "state"), "waiting")))
+                return jstr(j, "state");
+        }
+    return jstr(r, "state");
+}
+
 static void draw(struct tui *t, const struct view *v, bool small, bool focus) {
     const json_t *r = t->topic[TOP_TRAIN];
     char a[64], b[64];
     int y = 0, x = 1;
-    const char *state = jstr(r, "state");
+    const char *state = state_of(t);
     x += view_text(v, y, x, state_style(state), state) + 2;
     if (*jstr(r, "model") && !small)
         x = pane_pair(v, y, x, "model", ST_NORMAL, "%s", jstr(r, "model"));
@@ -182,7 +195,7 @@ static bool act(struct tui *t, enum action a) {
             return true;
         }
         if (a == ACT_PAUSE) {
-            snprintf(cmd, sizeof cmd, "job %s %lld", strcmp(jstr(r, "state"), "paused") ? "pause" : "resume", job);
+            snprintf(cmd, sizeof cmd, "job %s %lld", strcmp(state_of(t), "paused") ? "pause" : "resume", job);
             run_line(t, cmd, false);
         } else { /* never by one key alone */
             snprintf(cmd, sizeof cmd, "job cancel %lld", job);
@@ -209,7 +222,7 @@ static bool line(struct tui *t, char *out, size_t cap) {
     if (!jget(r, "state"))
         return false;
     fmt_seconds(eta, sizeof eta, jnum(r, "eta_s", 0));
-    snprintf(out, cap, "train: %s, step %lld of %lld, loss %.4f, eta %s", jstr(r, "state"), (long long)jint(r, "step", 0),
+    snprintf(out, cap, "train: %s, step %lld of %lld, loss %.4f, eta %s", state_of(t), (long long)jint(r, "step", 0),
              (long long)jint(r, "steps", 0), jnum(r, "loss", 0), eta);
     return true;
 }

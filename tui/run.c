@@ -22,6 +22,7 @@ const struct local_word local_words[] = {
     {"plot", "plot block|braille|ascii", "how curves are drawn"},
     {"quit", "quit", "the same as detach"},
     {"screen", "screen FILE", "write the screen to a file, as text"},
+    {"stop", "stop", "end the node too; its jobs go on when it is started again"},
 };
 const size_t local_word_count = sizeof local_words / sizeof *local_words;
 
@@ -125,6 +126,16 @@ static bool copy_answer(struct tui *t, const char *file, bool json, struct err *
     return !s;
 }
 
+static void on_stop(void *arg, uint64_t id, const json_t *result, const json_t *error) {
+    struct tui *t = arg;
+    (void)id;
+    if (!t->closing && error) {
+        t->ending = false;
+        tui_status(t, ST_BAD, "stop: %s", jstr(error, "message"));
+    } else if (!t->closing && result)
+        tui_status(t, ST_NORMAL, "the node ends; `loam` starts it again, %s leaves this console", t->plain ? "`detach`" : "q");
+}
+
 /* True if the line was one of the console's own words. */
 static bool local(struct tui *t, const char *line) {
     char w[3][512];
@@ -156,7 +167,13 @@ static bool local(struct tui *t, const char *line) {
             tui_status(t, ST_BAD, "no form \"%s\"", w[1]);
         return true;
     }
-    if (n < 2) {
+    if (!strcmp(w[0], "stop") && n == 1) {
+        t->ending = conn_is_up(t->conn) && conn_call(t->conn, "node.stop", NULL, on_stop, t);
+        if (!t->ending)
+            tui_status(t, ST_BAD, "not connected to a node");
+        return true;
+    }
+    if (n < 2 || !strcmp(w[0], "stop")) {
         for (size_t i = 0; i < local_word_count; i++)
             if (!strcmp(local_words[i].name, w[0]))
                 tui_status(t, ST_BAD, "usage: %s", local_words[i].usage);
@@ -258,6 +275,8 @@ static void on_answer(void *arg, uint64_t id, const json_t *result, const json_t
                 overlay_open(t, OV_OUTPUT);
         }
     } else if (result && !quiet) {
+        if (line && (!strncmp(line, "set ", 4) || !strncmp(line, "option set ", 11)))
+            conn_call(t->conn, "option.list", NULL, tui_options_told, t); /* the console's own apply at once */
         long long job = (long long)jint(result, "job", 0);
         size_t n = mine ? lines_in(&t->output) : 0;
         if (mine && !n && jget(result, "result") && !jbool(result, "text_shown")) {
@@ -411,8 +430,8 @@ void run_started(struct tui *t, const json_t *p) {
         return;
     r->job = (uint64_t)jint(p, "job", 0);
     if (jbool(p, "long") && !r->from_ask && !r->quiet)
-        tui_status(t, ST_NORMAL, "%s is job %llu: it goes on when you detach; `job cancel %llu` ends it", r->line ? r->line : "",
-                   (unsigned long long)r->job, (unsigned long long)r->job);
+        tui_status(t, ST_NORMAL, "job %llu goes on when you detach; `job cancel %llu` ends it: %s", (unsigned long long)r->job,
+                   (unsigned long long)r->job, r->line ? r->line : ""); /* the line last: it may be cut */
 }
 
 void run_lost(struct tui *t) {

@@ -378,6 +378,18 @@ static void enter(struct screen *t) {
     }
 }
 
+/* Curses sets the scrolling region for the size it found in terminfo (24 lines), and never again: in a taller terminal its line
+ * deletions below that would be ignored, and what it believes to be blank would not be. It moves the cursor: the next frame must be
+ * a whole one. */
+static void whole_region(struct screen *t) {
+    const char *s = change_scroll_region ? tparm(change_scroll_region, 0, t->rows - 1) : NULL;
+    if (!s || buf_str(&t->out, s, NULL))
+        return;
+    cast_write(t, 'o', (const uint8_t *)s, strlen(s));
+    push(t);
+    watch(t);
+}
+
 void screen_suspend(struct screen *t) {
     if (t->inside || t->closing || t->gone)
         return;
@@ -392,6 +404,7 @@ void screen_suspend(struct screen *t) {
         return;
     enter(t);
     read_size(t);
+    whole_region(t);
     t->ev.resized(t->ev.arg, t->rows, t->cols);
 }
 
@@ -403,6 +416,7 @@ static void on_signal(uv_signal_t *h, int sig) {
     case SIGWINCH:
         read_size(t);
         resizeterm(t->rows, t->cols);
+        whole_region(t);
         wresize(stdscr, 1, 1);
         if (t->cast) {
             char s[32];
@@ -606,7 +620,10 @@ enum loam_status screen_open(struct screen **out, struct uv_loop_s *loop, const 
     t->poll.data = t;
     t->handles++;
     arm();
+    doupdate(); /* how curses begins */
+    collect(t, false);
     enter(t);
+    whole_region(t);
     watch(t);
     *out = t;
     return LOAM_OK;

@@ -28,6 +28,7 @@
 #define FIRST_MS 1   /* the first picture with data should not wait */
 #define RETRY_MS 1000
 #define STATE_FILE_MAX 4096
+#define TITLE_MAX 24 /* of a job in the farewell: its line fits 80 columns */
 
 const char *const topic_names[TOPICS] = {"node",      "chain",    "train",  "attribution", "rewards",
                                          "validator", "datanets", "models", "jobs",        "keys"};
@@ -238,7 +239,7 @@ static void on_table(void *arg, uint64_t id, const json_t *result, const json_t 
 }
 
 /* The options of the console, kept by the node; what the command line said goes before. */
-static void on_options(void *arg, uint64_t id, const json_t *result, const json_t *error) {
+void tui_options_told(void *arg, uint64_t id, const json_t *result, const json_t *error) {
     struct tui *t = arg;
     const char *theme = NULL;
     bool ascii = t->o.ascii, mouse = t->o.mouse;
@@ -246,9 +247,13 @@ static void on_options(void *arg, uint64_t id, const json_t *result, const json_
     (void)error;
     if (t->closing)
         return;
+    json_decref(t->options);
+    t->options = json_array();
     for (size_t i = 0; i < json_array_size(result); i++) {
         const json_t *o = json_array_get(result, i);
         const char *name = jstr(o, "name"), *v = jstr(o, "value");
+        if (form_sets(name))
+            json_array_append(t->options, (json_t *)(uintptr_t)o);
         struct err e;
         if (!strcmp(jstr(o, "source"), "default"))
             continue;
@@ -304,6 +309,7 @@ static void on_hello(void *arg, uint64_t id, const json_t *result, const json_t 
         memset(t->stream_seq, 0, sizeof t->stream_seq);
     json_decref(t->hello);
     t->hello = json_incref((json_t *)(uintptr_t)result);
+    t->away = t->ending = false;
     if (t->first_hello)
         tui_status(t, ST_GOOD, "connected again");
     else if (t->plain)
@@ -329,7 +335,7 @@ static void on_up(void *arg) {
     json_array_append_new(list, json_string("heads"));
     conn_call(t->conn, "topic.subscribe", json_pack("{s:o}", "topics", list), NULL, NULL);
     conn_call(t->conn, "command.table", NULL, on_table, t);
-    conn_call(t->conn, "option.list", NULL, on_options, t);
+    conn_call(t->conn, "option.list", NULL, tui_options_told, t);
     tui_dirty(t);
 }
 
@@ -445,7 +451,11 @@ static void on_down(void *arg, enum loam_status why, const char *text) {
     if (t->over == OV_QUESTION)
         overlay_close(t);
     run_lost(t);
-    tui_status(t, ST_BAD, "%s; trying again every second (its jobs resume with it; `loam` starts one)", text);
+    t->away = true;
+    if (t->ending)
+        tui_status(t, ST_WARN, "the node has ended; `loam` in a shell starts it again; trying again every second");
+    else
+        tui_status(t, ST_BAD, "%s; trying again every second (its jobs resume with it; `loam` in a shell starts one)", text);
     struct conn *c = t->conn;
     t->conn = NULL;
     conn_close(c, conn_gone, t);
@@ -660,6 +670,11 @@ static void farewell(struct tui *t) {
         return;
     const json_t *n = t->topic[TOP_NODE], *jobs = jget(t->topic[TOP_JOBS], "list");
     long long pid = (long long)jint(t->hello, "pid", jint(n, "pid", 0));
+    if (t->away) {
+        say(fd, "No node answers now%s: its jobs go on when it is started again.", t->ending ? ", it was ended" : "");
+        say(fd, "Start it: loam");
+        return;
+    }
     say(fd, "Detached. The node (pid %lld) goes on.", pid);
     int going = 0;
     for (size_t i = 0; i < json_array_size(jobs); i++) {
@@ -671,8 +686,12 @@ static void farewell(struct tui *t) {
         char part[32] = "";
         if (total > 0)
             snprintf(part, sizeof part, ", %.0f%%", 100 * jnum(j, "done", 0) / total);
-        say(fd, "  job %lld %s%s: %s   (end it: loam job cancel %lld)", (long long)jint(j, "id", 0), s, part, jstr(j, "title"),
-            (long long)jint(j, "id", 0));
+        const char *title = jstr(j, "title");
+        int cut = text_columns(title, strlen(title)) > TITLE_MAX ? TITLE_MAX : (int)strlen(title);
+        while (cut > 0 && (title[cut] & 0xc0) == 0x80)
+            cut--;
+        say(fd, "  job %lld %s%s: %.*s%s   (end it: loam job cancel %lld)", (long long)jint(j, "id", 0), s, part, cut, title,
+            title[cut] ? "..." : "", (long long)jint(j, "id", 0));
         going++;
     }
     if (!going)
@@ -695,6 +714,7 @@ static void free_tui(struct tui *t) {
     }
     json_decref(t->heads);
     json_decref(t->methods);
+    json_decref(t->options);
     for (int i = 0; i < t->kept_n; i++)
         json_decref(t->kept[i].curve);
     json_decref(t->prompt.found);

@@ -368,7 +368,7 @@ static const char *stage_of(const struct entry *e, const struct seat *seat, bool
     if (e->state != BATCH_DRAWN || !have_seat)
         return batch_state_name(e->state);
     if (u256_is_zero(seat->weight))
-        return "for others";
+        return e->drawn ? "for others" : "none drawn"; /* nobody had a stake when it was posted */
     return seat->verdict ? "revealed" : hash_eq(&seat->commitment, &none) ? "drawn" : "committed";
 }
 

@@ -1,6 +1,6 @@
-/* The console's figures (issue "The console"): first frame, idle, keys, resize, memory, stalls; beside htop and tig where
+/* The console's figures (issue "The console"): first frame, idle, keys, resize, memory, stalls; beside htop, btop and tig where
  * they are installed, in one run. One JSON object a line. Usage: bench_console [PATH-OF-LOAM]; BENCH_SECONDS is the length
- * of the idle measurements (10).
+ * of the idle measurements (10). BENCH_PARTS: see part().
  *
  * The program is the real one; behind it stands the tests' scripted node, which changes chain and training once a second
  * (what a node that trains sends), so that the figures do not depend on what the machine trains. Times are taken at the
@@ -14,6 +14,7 @@
 #include <pty.h>
 #include <signal.h>
 #include <stdint.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -298,7 +299,7 @@ static void end(pid_t pid) {
     waitpid(pid, NULL, 0);
 }
 
-static const char *const arrows[2] = {"\033OB", "\033OA"}, *const jk[2] = {"j", "k"};
+static const char *const arrows[2] = {"\033OB", "\033OA"}, *const csi[2] = {"\033[B", "\033[A"}, *const jk[2] = {"j", "k"};
 
 /* Nothing changes on the node: not a byte, not a wakeup. */
 static void still(void) {
@@ -475,6 +476,13 @@ static void cold(void) {
     free(p);
 }
 
+/* BENCH_PARTS="80x24 200x50 still busy stalled cold": those named, all without it. The whole takes some minutes; a part fits a quiet minute
+ * or two of a shared machine. */
+static bool part(const char *name) {
+    const char *p = getenv("BENCH_PARTS"), *at = p && *p ? strstr(p, name) : name;
+    return at != NULL;
+}
+
 int main(int argc, char **argv) {
     static const int size[2][2] = {{24, 80}, {50, 200}};
     static const char *const label[2] = {"80x24", "200x50"};
@@ -490,9 +498,18 @@ int main(int argc, char **argv) {
     if (!mkdtemp(data))
         return 1;
     signal(SIGPIPE, SIG_IGN);
-    bool has_htop = installed("htop"), has_tig = installed("tig");
-    if (!has_htop || !has_tig)
-        fprintf(stderr, "bench_console: %s%s not installed, not compared\n", has_htop ? "" : "htop ", has_tig ? "" : "tig");
+    static const struct {
+        const char *name, *marker;
+        char *argv[4];
+        const char *const *keys;
+        int starts;
+    } peers[] = {{"htop -d 10", "F10", {(char *)"htop", (char *)"-d", (char *)"10", NULL}, arrows, 5},
+                 {"btop", "proc", {(char *)"btop", NULL}, csi, 5},
+                 {"tig", "[main]", {(char *)"tig", NULL}, jk, 3}};
+    enum { PEERS = sizeof peers / sizeof *peers };
+    for (int k = 0; k < PEERS; k++)
+        if (!installed(peers[k].argv[0]))
+            fprintf(stderr, "bench_console: %s is not installed, not compared\n", peers[k].argv[0]);
     /* A node of the same program runs meanwhile, as it does for a user: their code pages are shared. */
     char folder[80];
     snprintf(folder, sizeof folder, "%s/node", data);
@@ -506,38 +523,55 @@ int main(int argc, char **argv) {
     }
     const char *src = getenv("srcdir") ? getenv("srcdir") : ".";
     for (int i = 0; i < 2; i++) {
-        struct figures us, htop = {0}, tig = {0};
-        char *a[] = {(char *)loam, "--data", data, NULL}, *h[] = {"htop", "-d", "10", NULL}, *g[] = {"tig", NULL};
+        struct figures us, other[PEERS] = {0};
+        char *a[] = {(char *)loam, "--data", data, NULL};
+        if (!part(label[i]))
+            continue;
         pid_t fake = start_fake(1000);
         measure(&us, a, "/400", arrows, NULL, size[i][0], size[i][1], 11);
         end(fake);
-        if (has_htop)
-            measure(&htop, h, "F10", arrows, NULL, size[i][0], size[i][1], 5);
-        if (has_tig)
-            measure(&tig, g, "[main]", jk, src, size[i][0], size[i][1], 3);
+        for (int k = 0; k < PEERS; k++)
+            if (installed(peers[k].argv[0]))
+                measure(&other[k], peers[k].argv, peers[k].marker, peers[k].keys, src, size[i][0], size[i][1], peers[k].starts);
         if (!us.ok) {
             fprintf(stderr, "bench_console: no frame with data at %s\n", label[i]);
             continue;
         }
-        const char *hn = htop.ok ? "htop -d 10" : NULL, *tn = tig.ok ? "tig" : hn;
-        row("first frame with data", label[i], us.first, "ms", 15, hn, htop.first);
-        if (tig.ok)
-            row("first frame with data (beside tig)", label[i], us.first, "ms", 15, tn, tig.first);
-        row("idle CPU, 1 Hz data", label[i], us.idle_cpu, "%", i ? 0.15 : 0.10, hn, htop.idle_cpu);
-        row("bytes to the terminal, 1 Hz data", label[i], us.bytes, "B/s", i ? 1150 : 320, hn, htop.bytes);
-        row("wakeups, 1 Hz data", label[i], us.wakeups, "/s", 4, hn, htop.wakeups);
-        row("key to echo p50", label[i], us.key50, "ms", 1.5, hn, htop.key50);
-        row("key to echo p95", label[i], us.key95, "ms", 5, hn, htop.key95);
-        row("bytes a key", label[i], us.key_bytes, "B", 150, hn, htop.key_bytes);
-        row("resize to whole frame", label[i], us.resize, "ms", 5, hn, htop.resize);
-        row("private memory", label[i], us.memory / 1024, "MiB", 2, hn, htop.memory / 1024);
+        static const struct {
+            const char *name, *unit;
+            size_t at;
+            double goal[2], scale;
+        } f[] = {{"first frame with data", "ms", offsetof(struct figures, first), {15, 15}, 1},
+                 {"idle CPU, 1 Hz data", "%", offsetof(struct figures, idle_cpu), {0.10, 0.15}, 1},
+                 {"bytes to the terminal, 1 Hz data", "B/s", offsetof(struct figures, bytes), {320, 1150}, 1},
+                 {"wakeups, 1 Hz data", "/s", offsetof(struct figures, wakeups), {4, 4}, 1},
+                 {"key to echo p50", "ms", offsetof(struct figures, key50), {1.5, 1.5}, 1},
+                 {"key to echo p95", "ms", offsetof(struct figures, key95), {5, 5}, 1},
+                 {"bytes a key", "B", offsetof(struct figures, key_bytes), {150, 150}, 1},
+                 {"resize to whole frame", "ms", offsetof(struct figures, resize), {5, 5}, 1},
+                 {"private memory", "MiB", offsetof(struct figures, memory), {2, 2}, 1.0 / 1024}};
+        for (size_t q = 0; q < sizeof f / sizeof *f; q++) { /* a row beside each peer */
+            bool any = false;
+            double v = *(double *)((char *)&us + f[q].at) * f[q].scale;
+            for (int k = 0; k < PEERS; k++)
+                if (other[k].ok) {
+                    row(f[q].name, label[i], v, f[q].unit, f[q].goal[i], peers[k].name, *(double *)((char *)&other[k] + f[q].at) * f[q].scale);
+                    any = true;
+                }
+            if (!any)
+                row(f[q].name, label[i], v, f[q].unit, f[q].goal[i], NULL, 0);
+        }
     }
-    still();
-    busy(folder, src);
+    if (part("still"))
+        still();
+    if (part("busy"))
+        busy(folder, src);
     kill(node, SIGTERM);
     waitpid(node, NULL, 0);
-    stalled();
-    cold();
+    if (part("stalled"))
+        stalled();
+    if (part("cold"))
+        cold();
     char cmd[128];
     snprintf(cmd, sizeof cmd, "rm -rf %s", data);
     return system(cmd);

@@ -178,11 +178,6 @@ static void add_turn(struct tui *t, struct page *p, const struct turn *n, bool s
     }
     const json_t *c = jget(n->source, "contributors");
     bool any = false;
-    if (!json_array_size(c) && n->ended && *n->answer) {
-        char m[160];
-        snprintf(m, sizeof m, "  answer %s  (:attribute %s shows whose rows)\n", n->answer, n->answer);
-        add_str(p, m, ST_SOFT);
-    }
     if (json_array_size(c)) { /* the number is what `record`, `attribute` and `copy` call it by */
         char id[80], m[96];
         snprintf(m, sizeof m, "  answer %s", *n->answer ? n->answer : jtext(n->source, "answer", id, sizeof id));

@@ -174,10 +174,10 @@ static void core_taken(const struct format *f, double alone) {
 }
 
 /* A process of its own, from exec to the first token's logits; the first start is not counted. */
-static int first_child(const char *path, enum lm_act act) {
+static int first_child(const char *path, enum lm_act act, const char *images) {
     struct lm_model *m;
     const struct lm_engine_opt opt = {.act = act, .threads = threads, .backend = backend};
-    if (lm_model_open(&m, path, &e) || lm_engine_new(&engine, m, &opt, &e) || lm_session_new(&sessions[0], engine, NULL, 64, &e))
+    if (lm_model_open_images(&m, path, images, &e) || lm_engine_new(&engine, m, &opt, &e) || lm_session_new(&sessions[0], engine, NULL, 64, &e))
         die(path);
     vocab = m->config.V;
     logits = mem_aligned(64, vocab * sizeof *logits);
@@ -189,7 +189,11 @@ static int first_child(const char *path, enum lm_act act) {
 static void first_token(const char *path, const struct format *f) {
     struct bench_sample s = {.n = 0};
     char n[16];
+    char images[] = "/tmp/loam-bench-images-XXXXXX"; /* packed by the first start, which is not counted */
     snprintf(n, sizeof n, "%u", threads);
+    if (!mkdtemp(images))
+        return;
+    (void)!usleep(1100000); /* a file written this very second is not remembered (lm/image.h) */
     bool cpu = bench_cpu_time;
     bench_cpu_time = false; /* a child's time is the clock's */
     for (int i = 0; i < 8; i++) {
@@ -201,7 +205,7 @@ static void first_token(const char *path, const struct format *f) {
         pid_t p = fork();
         if (p == 0) {
             dup2(fd[1], STDOUT_FILENO);
-            execl(self, self, "--first", path, "--threads", n, "--act", lm_act_name(f->act), backend ? "--backend" : (char *)NULL, backend, (char *)NULL);
+            execl(self, self, "--first", path, "--threads", n, "--act", lm_act_name(f->act), "--images", images, backend ? "--backend" : (char *)NULL, backend, (char *)NULL);
             _exit(127);
         }
         close(fd[1]);
@@ -218,6 +222,10 @@ static void first_token(const char *path, const struct format *f) {
     }
     for (int i = 0; i < s.n; i++)
         s.v[i] = 1e3 / s.v[i];
+    char cmd[64];
+    snprintf(cmd, sizeof cmd, "rm -rf %s", images);
+    if (system(cmd))
+        fprintf(stderr, "bench_infer: %s is left behind\n", images);
     s.n_calm = 0; /* the child's switches are not counted */
     bench_cpu_time = cpu;
     char name[96];
@@ -279,7 +287,7 @@ static void measure(const char *path, const struct format *given) {
 }
 
 int main(int argc, char **argv) {
-    const char *path = getenv("LOAM_BENCH_MODEL"), *first = NULL, *act = "q8";
+    const char *path = getenv("LOAM_BENCH_MODEL"), *first = NULL, *images = NULL, *act = "q8";
     bench_cpu_time = getenv("BENCH_CPU_TIME") != NULL;
     self = argv[0];
     for (int i = 1; i + 1 < argc; i += 2)
@@ -295,6 +303,8 @@ int main(int argc, char **argv) {
             what = argv[i + 1];
         else if (!strcmp(argv[i], "--first"))
             first = argv[i + 1];
+        else if (!strcmp(argv[i], "--images"))
+            images = argv[i + 1];
         else if (!strcmp(argv[i], "--act"))
             act = argv[i + 1];
         else {
@@ -302,7 +312,7 @@ int main(int argc, char **argv) {
             return 2;
         }
     if (first)
-        return first_child(first, !strcmp(act, "f32") ? LM_ACT_F32 : LM_ACT_Q8);
+        return first_child(first, !strcmp(act, "f32") ? LM_ACT_F32 : LM_ACT_Q8, images);
     if (!path) {
         fprintf(stderr, "bench_infer: no model; set LOAM_BENCH_MODEL\n");
         return 0;

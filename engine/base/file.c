@@ -237,8 +237,12 @@ enum loam_status file_map(struct file_map *out, const char *path, struct err *er
         if (p == MAP_FAILED)
             s = err_errno(err, LOAM_EIO, "cannot map %s", path);
         else
-            *out = (struct file_map){p, (size_t)st.st_size};
+            *out = (struct file_map){p, (size_t)st.st_size, {0}};
     }
+    if (!s)
+        out->id = (struct file_id){(uint64_t)st.st_dev, (uint64_t)st.st_ino, (uint64_t)st.st_size,
+                                   (uint64_t)st.st_mtim.tv_sec * 1000000000u + (uint64_t)st.st_mtim.tv_nsec,
+                                   (uint64_t)st.st_ctim.tv_sec * 1000000000u + (uint64_t)st.st_ctim.tv_nsec};
     close(fd);
     return s;
 }
@@ -252,4 +256,13 @@ void file_unmap(struct file_map *m) {
 void file_map_release(const struct file_map *m) {
     if (m->data)
         (void)!madvise((void *)m->data, m->len, MADV_DONTNEED);
+}
+
+void file_map_populate(const struct file_map *m) {
+#ifdef MADV_POPULATE_READ
+    if (m->data)
+        (void)!madvise((void *)m->data, m->len, MADV_POPULATE_READ);
+#else
+    (void)m;
+#endif
 }

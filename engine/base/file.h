@@ -30,14 +30,21 @@ enum loam_status file_mkdirs(const char *path, struct err *err) LOAM_MUST_USE;
 void file_sweep(const char *dir);
 bool file_exists(const char *path);
 
+/* What tells one state of a file from another without reading it, as it was when the file was mapped. */
+struct file_id {
+    uint64_t dev, ino, size, mtime_ns, ctime_ns;
+};
 /* A file mapped read-only. Valid until file_unmap. An empty file maps to data NULL, len 0. */
 struct file_map {
     const unsigned char *data;
     size_t len;
+    struct file_id id;
 };
 enum loam_status file_map(struct file_map *out, const char *path, struct err *err) LOAM_MUST_USE;
 void file_unmap(struct file_map *m);
 /* Lets go of the memory that the map's pages take in this process; they are read again from the file where touched. */
 void file_map_release(const struct file_map *m);
+/* Brings the whole map in at once where the system can: cheaper than a fault a page. */
+void file_map_populate(const struct file_map *m);
 
 #endif

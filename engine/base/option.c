@@ -68,6 +68,8 @@ const struct option_def option_table[] = {
      "most memory for one engine's key/value cache", true},
     {"model.default", OPTION_STRING, "", 0, 0, NULL, "",
      "model used where none is named; empty: the newest adapter", false},
+    {"model.images", OPTION_BOOL, "yes", 0, 0, NULL, "",
+     "whether weights are packed once into a file (DATA/images) that every later start maps; no: packed in memory at every start", false},
     {"node.idle", OPTION_UINT, "10", 0, 86400, NULL, "s",
      "a node that a console started ends after this long with nothing left to do", false},
     {"serve.fee", OPTION_COIN, "1", 0, 0, NULL, "OPEN", "what a paid question costs at this node", false},

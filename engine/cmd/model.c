@@ -1,4 +1,4 @@
-/* model list | info | add | quantize | export | perplexity */
+/* model list | info | add | remove | quantize | export | perplexity */
 #include "cmd/cmd.h"
 #include "flow/models.h"
 #include "node/node.h"
@@ -42,6 +42,20 @@ const struct cmd entry_model_add = {.noun = "model",
                                     .text = "The file is opened and checked first, then copied into DATA/models.",
                                     .example = "model add SmolLM2-135M-Instruct.Q4_1.gguf",
                                     .run = add};
+
+static const struct cmd_arg remove_args[] = {{"model", CMD_MODEL, CMD_REQUIRED, NULL, "base model", NULL}, {NULL}};
+
+static enum loam_status remove_model(struct cmd_call *c, struct err *err) {
+    return flow_model_remove(cmd_node(c), cmd_str(c, "model"), err);
+}
+const struct cmd entry_model_remove = {.noun = "model",
+                                       .verb = "remove",
+                                       .args = remove_args,
+                                       .help = "take a base model and its packed image out of the data folder",
+                                       .text = "Refused while a question or a job uses the model, and where adapters were trained on it: they are named. "
+                                               "A link in DATA/models is removed, not what it points to.",
+                                       .example = "model remove SmolLM2-135M-Instruct.Q4_1-Q8_0",
+                                       .run = remove_model};
 
 static const struct cmd_arg quantize_args[] = {{"model", CMD_MODEL, CMD_REQUIRED, NULL, "base model to start from", NULL},
                                                {"type", CMD_CHOICE, CMD_REQUIRED, NULL, "format of the matrices", "F32|F16|BF16|Q8_0|Q5_1|Q5_0|Q4_1|Q4_0"},

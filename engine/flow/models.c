@@ -13,6 +13,7 @@
 #include "gpu/arith.h"
 #include "lm/export.h"
 #include "lm/gguf.h"
+#include "lm/image.h"
 #include "lm/quantize.h"
 #include "lm/template.h"
 #include "node/job.h"
@@ -174,7 +175,9 @@ static enum loam_status base_get(struct flow_models *s, struct flow_base **out, 
         mem_free(b);
         return err_set(err, LOAM_ENOMEM, "no memory for a model");
     }
-    enum loam_status st = lm_model_open(&b->m, path, err);
+    char *images = option_bool(s->n->opt, "model.images") ? node_path(s->n, "images") : NULL;
+    enum loam_status st = lm_model_open_images(&b->m, path, images, err);
+    mem_free(images);
     if (st) {
         mem_free(b->path);
         mem_free(b);
@@ -837,6 +840,21 @@ enum loam_status flow_model_info(json_t **out, struct node *n, const char *name,
             json_object_set_new(o, "tokenizer_hash", hex(h.tokenizer));
             json_object_set_new(o, "template_hash", hex(h.tmpl));
         }
+        char *dir = node_path(n, "images"), *image = dir ? image_path(dir, h.base) : NULL;
+        struct stat st;
+        struct err note;
+        bool mapped = lm_model_mapped(m->base, &note);
+        if (o && image && !stat(image, &st)) {
+            json_object_set_new(o, "image_bytes", json_integer((json_int_t)st.st_size));
+            json_object_set_new(o, "image", json_string(image));
+        }
+        if (o) {
+            json_object_set_new(o, "image_mapped", json_boolean(mapped));
+            if (note.text[0])
+                json_object_set_new(o, "image_note", json_string(note.text));
+        }
+        mem_free(image);
+        mem_free(dir);
         if (o) { /* what a token of context costs, and how many the budget of all open answers holds */
             const struct gpu_attn at = {.h = k->H, .g = k->G, .d = k->D};
             uint64_t page = gpu_kv_page_elems(&at) * sizeof(uint16_t) * k->L, budget = option_uint(n->opt, "model.cache");
@@ -858,6 +876,102 @@ enum loam_status flow_model_info(json_t **out, struct node *n, const char *name,
     flow_model_put(m);
     return s;
 }
+
+struct dependents {
+    const char *base;
+    char list[256];
+    unsigned n;
+};
+
+static bool add_dependent(void *ctx, const struct store_item *it) {
+    struct dependents *d = ctx;
+    json_t *r = json_loadb((const char *)it->value, it->vlen, 0, NULL);
+    const char *base = json_string_value(json_object_get(r, "base"));
+    if (base && !strcmp(base, d->base)) {
+        size_t at = strlen(d->list);
+        if (d->n++ < 8)
+            snprintf(d->list + at, sizeof d->list - at, "%s%.*s", at ? ", " : "", (int)it->klen, (const char *)it->key);
+    }
+    json_decref(r);
+    return true;
+}
+
+/* A model's folder: the files in it, then itself. Folders inside are refused by rmdir. */
+static enum loam_status remove_folder(const char *path, struct err *err) {
+    DIR *d = opendir(path);
+    if (!d)
+        return err_errno(err, LOAM_EIO, "%s", path);
+    enum loam_status s = LOAM_OK;
+    for (struct dirent *e; !s && (e = readdir(d));) {
+        if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, ".."))
+            continue;
+        char *file = mem_printf("%s/%s", path, e->d_name);
+        if (!file)
+            s = err_set(err, LOAM_ENOMEM, "no memory for a path");
+        else if (unlink(file))
+            s = err_errno(err, LOAM_EIO, "cannot remove %s", file);
+        mem_free(file);
+    }
+    closedir(d);
+    if (!s && rmdir(path))
+        s = err_errno(err, LOAM_EIO, "cannot remove %s", path);
+    return s;
+}
+
+static enum loam_status remove_base(struct node *n, const char *path, struct err *err) {
+    struct flow_models *fm = n->models;
+    for (struct flow_base **p = &fm->bases; *p; p = &(*p)->next)
+        if (!strcmp((*p)->path, path)) {
+            struct flow_base *b = *p;
+            if (b->refs)
+                return err_set(err, LOAM_ESTATE, "%s is in use by %u questions or jobs (`job list`); try again when they have ended", path, b->refs);
+            *p = b->next;
+            base_free(fm, b);
+            break;
+        }
+    struct stat st;
+    if (lstat(path, &st))
+        return err_errno(err, LOAM_EIO, "%s", path);
+    if (S_ISDIR(st.st_mode))
+        return remove_folder(path, err);
+    return unlink(path) ? err_errno(err, LOAM_EIO, "cannot remove %s", path) : LOAM_OK; /* a link is removed, never what it points to */
+}
+
+enum loam_status flow_model_remove(struct node *n, const char *name, struct err *err) {
+    struct flow_models *fm = n->models;
+    char opt[OPTION_TEXT_MAX];
+    if (!flow_model_is_base(n, name)) {
+        json_t *rec = record_of(n, name);
+        bool adapter = rec != NULL;
+        json_decref(rec);
+        return adapter ? err_set(err, LOAM_EUNSUPPORTED, "%s is an adapter: records and claims name it, so it stays; `model remove` is for bases", name) : unknown(n, name, err);
+    }
+    struct dependents d = {.base = name};
+    enum loam_status s = store_each(n->store, TABLE_MODEL, &(struct store_range){0}, add_dependent, &d, err);
+    if (s)
+        return s;
+    if (d.n)
+        return err_set(err, LOAM_ESTATE, "%s stays: %u adapter%s trained on it need%s it: %s%s", name, d.n, d.n > 1 ? "s" : "", d.n > 1 ? "" : "s", d.list,
+                       d.n > 8 ? ", ..." : "");
+    option_str(n->opt, "model.default", opt);
+    if (!strcmp(opt, name))
+        return err_set(err, LOAM_ESTATE, "%s stays: option model.default names it; `set model.default \"\"` first", name);
+    char *path = file_of(n, name), *dir = node_path(n, "images");
+    if (!path || !dir)
+        s = err_set(err, LOAM_ENOMEM, "no memory for a path");
+    uv_mutex_lock(&fm->lock);
+    if (!s)
+        s = remove_base(n, path, err);
+    uv_mutex_unlock(&fm->lock);
+    if (!s) {
+        lm_images_sweep(dir); /* its image, unless another file holds the same model */
+        json_decref(flow_model_list(n));
+    }
+    mem_free(path);
+    mem_free(dir);
+    return s;
+}
+
 enum loam_status flow_model_quantize(char out[FLOW_MODEL_NAME_MAX], struct node *n, const char *base, const char *type, const char *head,
                                      const char *name, struct err *err) {
     uint32_t t, h;
@@ -1046,6 +1160,10 @@ enum loam_status flow_attach(struct node *n, struct err *err) {
         return st;
     }
     n->models = s;
+    char *images = node_path(n, "images");
+    if (images)
+        lm_images_sweep(images); /* of models that are gone */
+    mem_free(images);
     json_decref(flow_model_list(n));
     if ((st = board_attach(n, err)))
         return st;

@@ -67,6 +67,10 @@ enum loam_status flow_model_info(json_t **out, struct node *n, const char *name,
  * opening it first. LOAM_EEXIST. */
 enum loam_status flow_model_add(struct node *n, const char *path, const char *name, struct err *err) LOAM_MUST_USE;
 
+/* Removes a base: its file or folder in DATA/models, then its packed image. LOAM_ESTATE where it is in use, or where adapters or
+ * model.default need it, all named; LOAM_ENOTFOUND. */
+enum loam_status flow_model_remove(struct node *n, const char *name, struct err *err) LOAM_MUST_USE;
+
 /* Writes a base in another format (names as gpu_type_name's) as a new base; name (NULL: BASE-TYPE) comes back in out. LOAM_EEXIST. */
 enum loam_status flow_model_quantize(char out[FLOW_MODEL_NAME_MAX], struct node *n, const char *base, const char *type, const char *head,
                                      const char *name, struct err *err) LOAM_MUST_USE;

@@ -1,8 +1,10 @@
 #include "lm/model.h"
+#include "base/clock.h"
 #include "base/keccak.h"
 #include "base/mem.h"
 #include "base/text.h"
 #include "gpu/arith.h"
+#include "lm/image.h"
 #include "lm/model_in.h"
 
 #include <math.h>
@@ -36,6 +38,9 @@ void lm_model_free(struct lm_model *m) {
     mem_free(o->weights);
     mem_free(o->image);
     mem_free(o->floats);
+    file_unmap(&o->packed);
+    mem_free(o->path);
+    mem_free(o->images);
     gguf_clear(&o->gguf);
     for (size_t i = 0; i < o->n_maps; i++)
         file_unmap(&o->maps[i]);
@@ -145,6 +150,10 @@ enum loam_status model_check_tensors(struct lm_model *m, struct err *err) {
 }
 
 enum loam_status lm_model_open(struct lm_model **out, const char *path, struct err *err) {
+    return lm_model_open_images(out, path, NULL, err);
+}
+
+enum loam_status lm_model_open_images(struct lm_model **out, const char *path, const char *images, struct err *err) {
     struct lm_model *m;
     *out = NULL;
     enum loam_status s = model_new(&m, err);
@@ -156,6 +165,10 @@ enum loam_status lm_model_open(struct lm_model **out, const char *path, struct e
     s = !stat(path, &st) && S_ISDIR(st.st_mode) ? model_from_folder(m, path, err) : model_from_gguf(m, path, err);
     if (!s)
         s = model_check_tensors(m, err);
+    m->own->path = mem_strdup(path);
+    m->own->images = images ? mem_strdup(images) : NULL;
+    if (!s && (!m->own->path || (images && !m->own->images)))
+        s = err_set(err, LOAM_ENOMEM, "no memory for a path");
     if (s) {
         lm_model_free(m);
         return err_prefix(err, s, "%s", path);
@@ -243,13 +256,16 @@ static void release(struct lm_model_own *o);
 
 #define HASH_PIECE ((size_t)4 << 20) /* hashed, then let go: the model is never in memory twice */
 
-static void add_tensor(struct keccak *k, const struct lm_model *m, const struct lm_tensor *t) {
+/* table: shapes and types only. */
+static void add_tensor(struct keccak *k, const struct lm_model *m, const struct lm_tensor *t, bool table) {
     if (!t->data)
         return;
     uint8_t h[32];
     add_u32(k, t->type);
     add_u32(k, t->rows);
     add_u32(k, t->cols);
+    if (table)
+        return;
     struct keccak of;
     keccak_init(&of);
     for (size_t at = 0; at < t->bytes; at += HASH_PIECE) {
@@ -260,7 +276,7 @@ static void add_tensor(struct keccak *k, const struct lm_model *m, const struct 
     keccak_add(k, h, 32);
 }
 
-static void base_hash(uint8_t out[32], const struct lm_model *m) {
+static void base_hash(uint8_t out[32], const struct lm_model *m, bool table) {
     const struct lm_config *c = &m->config;
     struct keccak k;
     keccak_init(&k);
@@ -285,40 +301,77 @@ static void base_hash(uint8_t out[32], const struct lm_model *m) {
         add_u32(&k, rest[i]);
     add_f32(&k, c->embed_scale);
     add_f32(&k, c->attn_scale);
-    add_tensor(&k, m, &m->embed);
+    add_tensor(&k, m, &m->embed, table);
     for (uint32_t l = 0; l < c->L; l++) {
         const struct lm_layer *y = &m->layers[l];
-        add_tensor(&k, m, &y->attn_norm);
+        add_tensor(&k, m, &y->attn_norm, table);
         for (int w = LM_Q; w <= LM_O; w++)
-            add_tensor(&k, m, &y->w[w]);
-        add_tensor(&k, m, &y->ffn_norm);
+            add_tensor(&k, m, &y->w[w], table);
+        add_tensor(&k, m, &y->ffn_norm, table);
         for (int w = LM_GATE; w <= LM_DOWN; w++)
-            add_tensor(&k, m, &y->w[w]);
+            add_tensor(&k, m, &y->w[w], table);
         for (int w = 0; w < LM_LINEARS; w++)
-            add_tensor(&k, m, &y->bias[w]);
-        add_tensor(&k, m, &y->q_norm);
-        add_tensor(&k, m, &y->k_norm);
-        add_tensor(&k, m, &y->post_attn_norm);
-        add_tensor(&k, m, &y->post_ffn_norm);
+            add_tensor(&k, m, &y->bias[w], table);
+        add_tensor(&k, m, &y->q_norm, table);
+        add_tensor(&k, m, &y->k_norm, table);
+        add_tensor(&k, m, &y->post_attn_norm, table);
+        add_tensor(&k, m, &y->post_ffn_norm, table);
     }
-    add_tensor(&k, m, &m->out_norm);
+    add_tensor(&k, m, &m->out_norm, table);
     if (!c->tied)
-        add_tensor(&k, m, &m->head);
-    add_tensor(&k, m, &m->rope_freqs);
+        add_tensor(&k, m, &m->head, table);
+    add_tensor(&k, m, &m->rope_freqs, table);
     keccak_end(&k, out);
+}
+
+/* What names the files as they are now, without reading their weights: the configuration, shapes, and what the system says of each file. */
+static void ident(uint8_t out[32], uint64_t *changed_ms, const struct lm_model *m) {
+    const struct lm_model_own *o = m->own;
+    struct keccak k;
+    uint8_t h[32], b[8];
+    *changed_ms = 0;
+    base_hash(h, m, true);
+    keccak_init(&k);
+    keccak_add(&k, h, 32);
+    for (size_t i = 0; i <= o->n_maps; i++) {
+        const struct file_map *f = i < o->n_maps ? &o->maps[i] : &o->gguf.map;
+        const uint64_t v[] = {f->id.dev, f->id.ino, f->id.size, f->id.mtime_ns, f->id.ctime_ns};
+        for (size_t j = 0; j < sizeof v / sizeof *v; j++) {
+            put_le64(b, v[j]);
+            keccak_add(&k, b, 8);
+        }
+        if (f->id.ctime_ns / 1000000 > *changed_ms)
+            *changed_ms = f->id.ctime_ns / 1000000;
+    }
+    keccak_end(&k, out);
+}
+
+/* Under the lock. */
+static void hash_all(struct lm_model *m) {
+    struct lm_model_own *o = m->own;
+    uint8_t id[32];
+    uint64_t changed, now = clock_unix_ms();
+    if (o->hashed)
+        return;
+    if (o->images)
+        ident(id, &changed, m);
+    if (!o->images || !image_known(o->hashes.base, o->images, o->path, id, changed)) {
+        base_hash(o->hashes.base, m, false);
+        release(o);
+        if (o->images)
+            image_remember(o->images, o->path, id, o->hashes.base, now);
+    }
+    lm_tokenizer_hash(o->hashes.tokenizer, m->tokenizer);
+    if (m->tmpl)
+        lm_template_hash(o->hashes.tmpl, m->tmpl);
+    o->hashed = true;
 }
 
 enum loam_status lm_model_hashes(struct lm_hashes *out, struct lm_model *m, struct err *err) {
     (void)err;
     struct lm_model_own *o = m->own;
     pthread_mutex_lock(&o->lock);
-    if (!o->hashed) {
-        base_hash(o->hashes.base, m);
-        lm_tokenizer_hash(o->hashes.tokenizer, m->tokenizer);
-        if (m->tmpl)
-            lm_template_hash(o->hashes.tmpl, m->tmpl);
-        o->hashed = true;
-    }
+    hash_all(m);
     *out = o->hashes;
     pthread_mutex_unlock(&o->lock);
     return LOAM_OK;
@@ -337,6 +390,7 @@ struct packer {
     struct lm_model *m;
     unsigned char *image;
     float *floats;
+    bool packed; /* image and floats hold the weights already: pointers are set and nothing is written */
     uint64_t image_at, floats_at;
     struct err *err;
     enum loam_status s;
@@ -354,10 +408,12 @@ static void matrix(struct packer *p, struct gpu_weight *w, const struct lm_tenso
     if (p->image) {
         void *to = p->image + p->image_at;
         *w = (struct gpu_weight){t->type, t->rows, t->cols, to};
-        p->s = gpu_pack(to, t->type, t->rows, t->cols, t->data, p->err);
-        if (p->s)
-            err_prefix(p->err, p->s, "tensor %s", t->name);
-        release(p->m->own);
+        if (!p->packed) {
+            p->s = gpu_pack(to, t->type, t->rows, t->cols, t->data, p->err);
+            if (p->s)
+                err_prefix(p->err, p->s, "tensor %s", t->name);
+            release(p->m->own);
+        }
     }
     p->image_at += padded(n);
 }
@@ -367,8 +423,9 @@ static void vector(struct packer *p, const float **v, const struct lm_tensor *t)
         return;
     if (p->floats) {
         float *f = p->floats + p->floats_at;
-        gpu_dequant(f, t->type, t->data, t->cols);
-        for (uint32_t i = 0; i < t->cols; i++) {
+        if (!p->packed)
+            gpu_dequant(f, t->type, t->data, t->cols);
+        for (uint32_t i = 0; !p->packed && i < t->cols; i++) {
             if (p->m->config.norm_plus_one) /* Gemma, which has no biases */
                 f[i] += 1.0f;
             if (!isfinite(f[i])) {
@@ -412,6 +469,63 @@ static void release(struct lm_model_own *o) {
         file_map_release(&o->maps[i]);
 }
 
+/* Takes the weights from a mapped image. */
+static void use_image(struct packer *p, struct lm_weights *w, const struct file_map *map, uint64_t matrices) {
+    p->packed = true;
+    p->image = (unsigned char *)map->data + IMAGE_HEADER; /* only read from here on */
+    p->floats = (float *)(void *)(p->image + matrices);
+    p->image_at = p->floats_at = 0;
+    walk(p, w);
+    p->m->own->packed = *map;
+}
+
+static enum loam_status fill(struct packer *p, struct lm_weights *w) {
+    struct lm_model_own *o = p->m->own;
+    walk(p, w);
+    if (p->s)
+        return p->s;
+    struct image_want want = {.dir = o->images, .matrices = p->image_at, .floats = p->floats_at * sizeof *p->floats};
+    struct file_map map;
+    struct err *note = &o->image_note;
+    w->bytes = want.matrices;
+    if (want.dir) {
+        hash_all(p->m);
+        memcpy(want.base, o->hashes.base, 32);
+        enum loam_status s = image_open(&map, &want, note);
+        if (!s) {
+            note->text[0] = 0;
+            use_image(p, w, &map, want.matrices);
+            return p->s;
+        }
+        if (s == LOAM_ENOTFOUND)
+            note->text[0] = 0; /* none was made yet */
+    }
+    o->image = mem_aligned(ALIGN, want.matrices);
+    o->floats = mem_aligned(ALIGN, want.floats);
+    if (!o->image || !o->floats)
+        return err_set(p->err, LOAM_ENOMEM, "no memory for %llu MB of weights", (unsigned long long)(want.matrices >> 20));
+    p->image = o->image;
+    p->floats = o->floats;
+    p->image_at = p->floats_at = 0;
+    walk(p, w);
+    if (p->s || !want.dir)
+        return p->s;
+    struct err e;
+    enum loam_status s = image_make(&want, o->image, o->floats, &e);
+    if (!s)
+        s = image_open(&map, &want, &e);
+    if (s) {
+        *note = e;
+        return LOAM_OK;
+    }
+    use_image(p, w, &map, want.matrices);
+    mem_free(o->image);
+    mem_free(o->floats);
+    o->image = NULL;
+    o->floats = NULL;
+    return p->s;
+}
+
 static enum loam_status pack(struct lm_model *m, struct err *err) {
     struct lm_model_own *o = m->own;
     struct lm_weights *w = mem_zalloc(sizeof *w);
@@ -422,29 +536,28 @@ static enum loam_status pack(struct lm_model *m, struct err *err) {
         return err_set(err, LOAM_ENOMEM, "no memory for a model's weights");
     }
     w->layers = layers;
-    walk(&p, w);
-    if (!p.s) {
-        w->bytes = p.image_at;
-        p.image = mem_aligned(ALIGN, p.image_at);
-        p.floats = mem_aligned(ALIGN, p.floats_at * sizeof *p.floats);
-        if (!p.image || !p.floats)
-            p.s = err_set(err, LOAM_ENOMEM, "no memory for %llu MB of weights", (unsigned long long)(p.image_at >> 20));
-        p.image_at = p.floats_at = 0;
-        if (!p.s)
-            walk(&p, w);
-    }
-    if (p.s) {
-        mem_free(p.image);
-        mem_free(p.floats);
+    enum loam_status s = fill(&p, w);
+    if (s) {
+        mem_free(o->image);
+        mem_free(o->floats);
+        o->image = NULL;
+        o->floats = NULL;
         mem_free(layers);
         mem_free(w);
-        return p.s;
+        return s;
     }
-    o->image = p.image;
-    o->floats = p.floats;
     o->weights = w;
     release(o);
     return LOAM_OK;
+}
+
+bool lm_model_mapped(const struct lm_model *m, struct err *note) {
+    struct lm_model_own *o = m->own;
+    pthread_mutex_lock(&o->lock);
+    *note = o->image_note;
+    bool mapped = o->packed.data != NULL;
+    pthread_mutex_unlock(&o->lock);
+    return mapped;
 }
 
 enum loam_status lm_model_weights(const struct lm_weights **out, struct lm_model *m, struct err *err) {

@@ -84,6 +84,9 @@ struct lm_model {
  * configuration. LOAM_EPARSE, LOAM_EUNSUPPORTED (architecture, tensor, tokenizer kind, by name), LOAM_ELIMIT, LOAM_EIO,
  * LOAM_ENOMEM. */
 enum loam_status lm_model_open(struct lm_model **out, const char *path, struct err *err) LOAM_MUST_USE;
+/* The same, with a folder where packed images of models are kept (lm/image.h); NULL: none, weights are packed in memory. Base hashes are
+ * then remembered there too: a file that has not changed is not read again to be named. */
+enum loam_status lm_model_open_images(struct lm_model **out, const char *path, const char *images, struct err *err) LOAM_MUST_USE;
 void lm_model_free(struct lm_model *m);
 
 /* The three hashes; the first call reads all weights (keccak, a fraction of a second for 100 MB), later calls are free.
@@ -112,6 +115,10 @@ struct lm_weights {
 /* The weights, packed at the first call (shared by all engines and trainers of this model; later calls are free).
  * Thread-safe. LOAM_ENOMEM, LOAM_ENONFINITE naming the tensor. *out lives as long as the model. */
 enum loam_status lm_model_weights(const struct lm_weights **out, struct lm_model *m, struct err *err) LOAM_MUST_USE;
+
+/* How the weights are held, once lm_model_weights was called: mapped from an image or in memory. Images that were made again or could not
+ * be made leave a note, else "". note: room for sizeof(err.text). */
+bool lm_model_mapped(const struct lm_model *m, struct err *note);
 
 /* Row r of t as fp32 into out[t->cols], exactly as arith-1 says (one rounding at most a value). r < t->rows. */
 void lm_tensor_row(float *out, const struct lm_tensor *t, uint32_t r);

@@ -25,8 +25,11 @@ struct lm_model_own {
     bool hashed;
     struct lm_hashes hashes;
     struct lm_weights *weights;
-    void *image;   /* the packed matrices */
-    float *floats; /* vectors as fp32 */
+    void *image;   /* the packed matrices; NULL where they are mapped */
+    float *floats; /* vectors as fp32; likewise */
+    struct file_map packed; /* image.h: both, mapped */
+    char *path, *images;    /* what was opened; folder of packed images, or NULL */
+    struct err image_note;  /* why there is no mapped image, or why it was made again */
 };
 
 /* A model with nothing in it but its own part. */

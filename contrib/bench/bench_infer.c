@@ -45,13 +45,13 @@ static void step(uint32_t n_seqs, uint32_t n) {
         die("step");
 }
 
-/* Tokens a second: n_seqs sequences, `prompt` tokens before, then `steps` steps of one token each. */
-static struct bench_sample decode(uint32_t n_seqs, uint32_t prompt, uint32_t steps, const struct lm_adapter *const *adapters) {
+/* Tokens a second: n_seqs sequences, `prompt` tokens before, then `steps` steps of one token each. Most repeats: `most`. */
+static struct bench_sample decode(uint32_t n_seqs, uint32_t prompt, uint32_t steps, const struct lm_adapter *const *adapters, int most) {
     struct bench_sample s = {.n = 0};
     for (uint32_t i = 0; i < n_seqs; i++)
         if (lm_session_new(&sessions[i], engine, adapters ? adapters[i] : NULL, prompt + steps + 1, &e))
             die("session");
-    while (bench_more(&s, 5, 20)) {
+    while (bench_more(&s, most < 5 ? most : 5, most)) {
         for (uint32_t i = 0; i < n_seqs; i++)
             lm_session_truncate(sessions[i], 0);
         step(n_seqs, prompt);
@@ -125,12 +125,12 @@ static void adapters(const struct lm_model *m, struct lm_model *open, const stru
     }
     /* In turns, so that a change of the machine's mood reaches all alike. */
     struct bench_sample none = {.n = 0}, one = none, each = none, share = none;
-    for (int turn = 0; turn < 3; turn++) {
+    for (int turn = 0; turn < 4; turn++) {
         struct bench_sample *to[] = {&none, &one, &each};
         const struct lm_adapter *const *with[] = {NULL, same, diff};
         double v[3];
         for (int i = 0; i < 3; i++) {
-            struct bench_sample s = decode(8, 32, 32, with[i]);
+            struct bench_sample s = decode(8, 32, 32, with[i], 3);
             v[i] = bench_median(&s);
             for (int k = 0; k < s.n && to[i]->n < BENCH_REPEATS_MAX; k++) {
                 to[i]->calm[to[i]->n] = s.calm[k];
@@ -160,7 +160,7 @@ static void core_taken(const struct format *f, double alone) {
         for (;;)
             x = x * 3 + 1;
     }
-    struct bench_sample s = decode(1, 8, 64, NULL);
+    struct bench_sample s = decode(1, 8, 64, NULL, 20);
     kill(p, SIGKILL);
     waitpid(p, NULL, 0);
     char name[96];
@@ -260,7 +260,7 @@ static void measure(const char *path, const struct format *given) {
         bench_peers(&peer, path, (int)threads);
     double alone = 0;
     if (want("decode") || want("core")) {
-        struct bench_sample s = decode(1, 8, 128, NULL);
+        struct bench_sample s = decode(1, 8, 128, NULL, 20);
         alone = bench_median(&s);
         row(f, "decode 128", &s, f->decode_goal, machine.read / weights, "weights over read bandwidth", peer.decode > 0 ? peer.decode_name : NULL, peer.decode);
     }
@@ -270,7 +270,7 @@ static void measure(const char *path, const struct format *given) {
         row(f, "prefill 512", &s, f->prefill_goal, peak_known ? 1 / t : 0, "operations over peak", peer.prefill > 0 ? peer.prefill_name : NULL, peer.prefill);
     }
     if (want("many")) {
-        struct bench_sample s = decode(16, 32, 32, NULL);
+        struct bench_sample s = decode(16, 32, 32, NULL, 20);
         double t = weights / machine.read, ops = peak_known ? 16 * ((linear_ops(c) + head) / peak + attn_ops(c, 48) / machine.fma) : 0;
         bool read = t > ops;
         row(f, "16 sequences", &s, f->many_goal, peak_known ? 16 / (read ? t : ops) : 0, read ? "weights over read bandwidth" : "operations over peak", NULL, 0);

@@ -105,7 +105,8 @@ static double attn_ops(const struct lm_config *c, double pos) {
     return 4.0 * c->L * c->H * c->D * (pos + 1);
 }
 
-static void adapters(const struct lm_model *m, struct lm_model *open, const struct format *f) {
+/* A step of 8 requests: weights and adapters' fp32 once over read bandwidth, or operations over peak where that is longer. */
+static void adapters(const struct lm_model *m, struct lm_model *open, const struct format *f, double weights, double ops_time) {
     struct lm_adapter *a[8];
     struct lm_shape shape;
     const struct lm_adapter *same[8], *diff[8];
@@ -140,9 +141,13 @@ static void adapters(const struct lm_model *m, struct lm_model *open, const stru
         }
         share.v[share.n++] = 100 * v[2] / v[1];
     }
-    row(f, "8 requests, no adapter", &none, 0, 0, NULL, NULL, 0);
-    row(f, "8 requests, one adapter r16 q,k,v,o", &one, 0, 0, NULL, NULL, 0);
-    row(f, "8 requests, 8 adapters r16 q,k,v,o", &each, f->adapters_goal, 0, NULL, NULL, 0);
+    static const char *const names[] = {"8 requests, no adapter", "8 requests, one adapter r16 q,k,v,o", "8 requests, 8 adapters r16 q,k,v,o"};
+    const struct bench_sample *of[] = {&none, &one, &each};
+    for (int i = 0; i < 3; i++) {
+        double read = (weights + (i == 2 ? 8 : i) * (double)a[0]->size * sizeof(float)) / machine.read;
+        row(f, names[i], of[i], i == 2 ? f->adapters_goal : 0, ops_time > 0 ? 8 / (read > ops_time ? read : ops_time) : 0,
+            read > ops_time ? "weights and adapters over read bandwidth" : "operations over peak", NULL, 0);
+    }
     char name[96];
     snprintf(name, sizeof name, "8 adapters as share of one, %s", f->name);
     bench_line(&(struct bench_row){.suite = "infer", .name = name, .unit = "%", .better = "higher", .value = bench_median(&share), .goal = 90, .sample = &share});
@@ -276,7 +281,7 @@ static void measure(const char *path, const struct format *given) {
         row(f, "16 sequences", &s, f->many_goal, peak_known ? 16 / (read ? t : ops) : 0, read ? "weights over read bandwidth" : "operations over peak", NULL, 0);
     }
     if (want("adapters") && f->adapters_goal > 0)
-        adapters(m, m, f);
+        adapters(m, m, f, weights, peak_known ? 8 * ((linear_ops(c) + head) / peak + attn_ops(c, 48) / machine.fma) : 0);
     if (want("core") && !bench_cpu_time)
         core_taken(f, alone);
     mem_free(logits);

@@ -11,7 +11,8 @@
 /* Tile: 16 rows x nt tokens (a constant), all blocks. out[t * 16 + row]. */
 #if defined(SIMD_AVX512)
 INL void q8_tile(const int nt, const enum pack_code code, const enum pack_scale scale, const int zero, const uint8_t *sc,
-                 const uint8_t *codes, size_t nb, const int8_t *q, size_t ldq, const float *d, const float *s, float *out) {
+                 const uint8_t *codes, size_t nb, const int8_t *q, size_t ldq, const float *d, const float *s, float *out,
+                 const uint8_t *soon) {
     const __m512i low = _mm512_set1_epi8(15), flip = _mm512_set1_epi8((char)0x80);
     const size_t sc_bytes = scale == PACK_H1 ? 32 : scale == PACK_F2 ? 128 : 64;
     const size_t ahead = (sc_bytes + (code == PACK_U4 ? 256 : 512)) * nb; /* the next group, give or take a line */
@@ -118,181 +119,145 @@ INL void q8_tile(const int nt, const enum pack_code code, const enum pack_scale 
 #elif defined(SIMD_AVX2)
 /* Memory is asked for a fixed distance ahead, in one line: scales and codes of a group and the next group stand in a row.
  * (One core of a Zen 3 VM, decode of Q4_1: 134 tok/s with the counterpart in the next group, 160 so.) */
-#define Q8_AHEAD 4096
-/* 8 of the 16 rows at a time. 4-bit: 16-bit sums over the whole block cannot overflow (8 * 2 * 15 * 127 = 30480). 8-bit:
- * |w| * sign(q, w), a pair of which is at most 2 * 128 * 127 = 32512. */
-INL void q8_half(const int nt, const enum pack_code code, const enum pack_scale scale, const int zero, const uint8_t *sc,
-                 const uint8_t *codes, size_t nb, const int8_t *q, size_t ldq, const float *d, const float *s, float *out,
-                 const int at) {
-    const __m256i low = _mm256_set1_epi8(15), one = _mm256_set1_epi16(1);
-    const size_t sc_bytes = scale == PACK_H1 ? 32 : scale == PACK_F2 ? 128 : 64;
-    const size_t each = sc_bytes + (code == PACK_U4 ? 256 : 512);
-    const uint8_t *soon = sc + Q8_AHEAD;
-    codes += 4 * at;
+/* All 16 rows in one pass: each line of the weights is met once, in order, and a broadcast of activations serves both halves
+ * of the rows (loads, not arithmetic, are what this loop has too few of). The codes are unpacked once for all tokens; tokens
+ * are the inner loop, so that only their integer sums stay in registers. 4-bit: 16-bit sums over the whole block cannot
+ * overflow (8 * 2 * 15 * 127 = 30480). 8-bit: |w| * sign(q, w), a pair of which is at most 2 * 128 * 127 = 32512. */
 #define EACH_T(X) X(0) X(1) X(2) X(3)
-#define DECL(u) vf acc##u = vf_zero();
+/* A block's integers of 8 rows, joined to their chains. */
+INL vf q8_join(const enum pack_scale scale, const int zero, __m256i i, vf wd, vf wm, float dx, float sx, vf acc) {
+    vf f = vf_of(i);
+    if (zero) /* both below 2^24: exact */
+        f = vf_sub(f, vf_set((float)zero * sx));
+    acc = vf_fma(f, vf_mul(wd, vf_set(dx)), acc);
+    if (scale == PACK_H2 || scale == PACK_F2)
+        acc = vf_fma(vf_set(sx), vf_mul(wm, vf_set(dx)), acc);
+    return acc;
+}
+INL void q8_tile(const int nt, const enum pack_code code, const enum pack_scale scale, const int zero, const uint8_t *sc,
+                 const uint8_t *codes, size_t nb, const int8_t *q, size_t ldq, const float *d, const float *s, float *out,
+             const uint8_t *soon) {
+    const __m256i low = _mm256_set1_epi8(15), one = _mm256_set1_epi16(1), none = _mm256_setzero_si256();
+    const size_t sc_bytes = scale == PACK_H1 ? 32 : scale == PACK_F2 ? 128 : 64, bytes = code == PACK_U4 ? 256 : 512;
+    const size_t each = sc_bytes + bytes;
+#define DECL(u) vf a##u = vf_zero(), b##u = a##u;
     EACH_T(DECL)
 #undef DECL
-    for (size_t b = 0; b < nb; b++) {
-        __m256i v0, v1, v2, v3, v4, v5, v6, v7;
-        if (code == PACK_U4) {
-            __m256i z0 = vi_load(codes), z1 = vi_load(codes + 64), z2 = vi_load(codes + 128), z3 = vi_load(codes + 192);
-            codes += 256;
-            v0 = _mm256_and_si256(z0, low);
-            v1 = _mm256_and_si256(_mm256_srli_epi16(z0, 4), low);
-            v2 = _mm256_and_si256(z1, low);
-            v3 = _mm256_and_si256(_mm256_srli_epi16(z1, 4), low);
-            v4 = _mm256_and_si256(z2, low);
-            v5 = _mm256_and_si256(_mm256_srli_epi16(z2, 4), low);
-            v6 = _mm256_and_si256(z3, low);
-            v7 = _mm256_and_si256(_mm256_srli_epi16(z3, 4), low);
-        } else {
-            v0 = vi_load(codes);
-            v1 = vi_load(codes + 64);
-            v2 = vi_load(codes + 128);
-            v3 = vi_load(codes + 192);
-            v4 = vi_load(codes + 256);
-            v5 = vi_load(codes + 320);
-            v6 = vi_load(codes + 384);
-            v7 = vi_load(codes + 448);
-            codes += 512;
-        }
-        vf wd, wm = vf_zero();
-        __m256i s0 = _mm256_setzero_si256(), s1 = s0;
-        if (scale == PACK_F2) {
-            wd = vf_load((const float *)(const void *)sc + at);
-            wm = vf_load((const float *)(const void *)sc + 16 + at);
-        } else {
-            wd = vf_half((const uint16_t *)(const void *)sc + at);
-            if (scale == PACK_H2)
-                wm = vf_half((const uint16_t *)(const void *)sc + 16 + at);
-            if (scale == PACK_HS) {
-                s0 = vi_i8((const int8_t *)sc + 32 + at);
-                s1 = vi_i8((const int8_t *)sc + 48 + at);
-            }
-        }
-        for (size_t i = 0; i < each && !at; i += 64)
+    for (size_t b = 0; b < nb; b++, codes += bytes, sc += sc_bytes, soon += each) {
+        const int8_t *xb = q + 32 * b;
+        for (size_t i = 0; i < each; i += 64)
             __builtin_prefetch(soon + i);
-        soon += each;
-        sc += sc_bytes;
-#define X4(g) _mm256_set1_epi32(x[g])
-#define U(g) _mm256_maddubs_epi16(v##g, X4(g))
-#define S(g) _mm256_madd_epi16(_mm256_maddubs_epi16(_mm256_abs_epi8(v##g), _mm256_sign_epi8(X4(g), v##g)), one)
+#define X4(u, g) _mm256_set1_epi32(((const int32_t *)(const void *)(xb + u * ldq))[g])
+#define DECL(u) __m256i i##u = none, j##u = none, h##u = none, k##u = none;
+        EACH_T(DECL)
+#undef DECL
+        if (code == PACK_U4) {
+            __m256i v, w, x;
 #define STEP(u)                                                                                                       \
     if (u < nt) {                                                                                                     \
-        const int32_t *x = (const int32_t *)(const void *)(q + u * ldq) + 8 * b;                                      \
-        vf dx = vf_set(d[u * (ldq / 32) + b]), f;                                                                     \
-        if (code == PACK_U4) {                                                                                        \
-            __m256i i = _mm256_add_epi16(U(0), U(1));                                                                 \
-            __m256i j = _mm256_add_epi16(U(2), U(3));                                                                 \
-            i = _mm256_add_epi16(i, U(4));                                                                            \
-            j = _mm256_add_epi16(j, U(5));                                                                            \
-            i = _mm256_add_epi16(i, U(6));                                                                            \
-            j = _mm256_add_epi16(j, U(7));                                                                            \
-            f = vf_of(_mm256_madd_epi16(_mm256_add_epi16(i, j), one));                                                \
-            if (zero)                                                                                                 \
-                f = vf_sub(f, vf_set((float)zero * s[u * (ldq / 32) + b]));                                           \
-        } else {                                                                                                      \
-            __m256i i = vi_add(vi_add(S(0), S(1)), vi_add(S(2), S(3)));                                               \
-            __m256i j = vi_add(vi_add(S(4), S(5)), vi_add(S(6), S(7)));                                               \
-            if (scale == PACK_HS) {                                                                                   \
-                i = _mm256_mullo_epi32(i, s0);                                                                        \
-                j = _mm256_mullo_epi32(j, s1);                                                                        \
-            }                                                                                                         \
-            f = vf_of(vi_add(i, j));                                                                                  \
-        }                                                                                                             \
-        acc##u = vf_fma(f, vf_mul(wd, dx), acc##u);                                                                   \
-        if (scale == PACK_H2 || scale == PACK_F2)                                                                     \
-            acc##u = vf_fma(vf_set(s[u * (ldq / 32) + b]), vf_mul(wm, dx), acc##u);                                   \
+        x = X4(u, g);                                                                                                 \
+        i##u = _mm256_add_epi16(i##u, _mm256_maddubs_epi16(v, x));                                                    \
+        j##u = _mm256_add_epi16(j##u, _mm256_maddubs_epi16(w, x));                                                    \
+    }
+#define LOW_HIGH(n)                                                                                                   \
+    do {                                                                                                              \
+        __m256i y = vi_load(codes + 64 * (n)), z = vi_load(codes + 64 * (n) + 32);                                    \
+        int g = 2 * (n);                                                                                              \
+        v = _mm256_and_si256(y, low);                                                                                 \
+        w = _mm256_and_si256(z, low);                                                                                 \
+        EACH_T(STEP)                                                                                                  \
+        g++;                                                                                                          \
+        v = _mm256_and_si256(_mm256_srli_epi16(y, 4), low);                                                           \
+        w = _mm256_and_si256(_mm256_srli_epi16(z, 4), low);                                                           \
+        EACH_T(STEP)                                                                                                  \
+    } while (0)
+            LOW_HIGH(0);
+            LOW_HIGH(1);
+            LOW_HIGH(2);
+            LOW_HIGH(3);
+#undef LOW_HIGH
+#undef STEP
+#define STEP(u)                                                                                                       \
+    if (u < nt) {                                                                                                     \
+        i##u = _mm256_madd_epi16(i##u, one);                                                                          \
+        j##u = _mm256_madd_epi16(j##u, one);                                                                          \
+    }
+            EACH_T(STEP)
+#undef STEP
+        } else {
+#define STEP(u)                                                                                                       \
+    if (u < nt) {                                                                                                     \
+        __m256i x = X4(u, g);                                                                                         \
+        i##u = vi_add(i##u, _mm256_madd_epi16(_mm256_maddubs_epi16(va, _mm256_sign_epi8(x, v)), one));                \
+        j##u = vi_add(j##u, _mm256_madd_epi16(_mm256_maddubs_epi16(wa, _mm256_sign_epi8(x, w)), one));                \
+    }
+#define FOUR(n)                                                                                                       \
+    do {                                                                                                              \
+        const int g = (n);                                                                                            \
+        __m256i v = vi_load(codes + 64 * g), w = vi_load(codes + 64 * g + 32);                                        \
+        __m256i va = _mm256_abs_epi8(v), wa = _mm256_abs_epi8(w);                                                     \
+        EACH_T(STEP)                                                                                                  \
+    } while (0)
+            FOUR(0);
+            FOUR(1);
+            FOUR(2);
+            FOUR(3);
+#define KEEP(u)                                                                                                       \
+    if (u < nt && scale == PACK_HS) {                                                                                 \
+        h##u = _mm256_mullo_epi32(i##u, vi_i8((const int8_t *)sc + 32));                                              \
+        k##u = _mm256_mullo_epi32(j##u, vi_i8((const int8_t *)sc + 40));                                              \
+        i##u = j##u = none;                                                                                           \
+    }
+            EACH_T(KEEP)
+#undef KEEP
+            FOUR(4);
+            FOUR(5);
+            FOUR(6);
+            FOUR(7);
+#undef FOUR
+#undef STEP
+#define KEEP(u)                                                                                                       \
+    if (u < nt && scale == PACK_HS) {                                                                                 \
+        i##u = vi_add(h##u, _mm256_mullo_epi32(i##u, vi_i8((const int8_t *)sc + 48)));                                \
+        j##u = vi_add(k##u, _mm256_mullo_epi32(j##u, vi_i8((const int8_t *)sc + 56)));                                \
+    }
+            EACH_T(KEEP)
+#undef KEEP
+        }
+#undef X4
+        vf d0, d8, m0 = vf_zero(), m8 = m0;
+        if (scale == PACK_F2) {
+            const float *f = (const float *)(const void *)sc;
+            d0 = vf_load(f);
+            d8 = vf_load(f + 8);
+            m0 = vf_load(f + 16);
+            m8 = vf_load(f + 24);
+        } else {
+            const uint16_t *f = (const uint16_t *)(const void *)sc;
+            d0 = vf_half(f);
+            d8 = vf_half(f + 8);
+            if (scale == PACK_H2) {
+                m0 = vf_half(f + 16);
+                m8 = vf_half(f + 24);
+            }
+        }
+#define STEP(u)                                                                                                       \
+    if (u < nt) {                                                                                                     \
+        float dx = d[u * (ldq / 32) + b], sx = s[u * (ldq / 32) + b];                                                 \
+        a##u = q8_join(scale, zero, i##u, d0, m0, dx, sx, a##u);                                                      \
+        b##u = q8_join(scale, zero, j##u, d8, m8, dx, sx, b##u);                                                      \
     }
         EACH_T(STEP)
 #undef STEP
-#undef X4
-#undef U
-#undef S
     }
 #define SAVE(u)                                                                                                       \
-    if (u < nt)                                                                                                       \
-        vf_store(out + 16 * u + at, acc##u);
+    if (u < nt) {                                                                                                     \
+        vf_store(out + 16 * u, a##u);                                                                                 \
+        vf_store(out + 16 * u + 8, b##u);                                                                             \
+    }
     EACH_T(SAVE)
 #undef SAVE
 #undef EACH_T
-}
-/* One token, all 16 rows in one pass: each line of the weights is met once, in order, and the activations are broadcast once.
- * i, h: the block's integers of 8 rows; h apart from i only for HS. */
-INL vf q8_join(const enum pack_scale scale, const int zero, __m256i i, __m256i h, const uint8_t *sc, const int at, float dx, float sx, vf acc) {
-    vf wd, f;
-    if (scale == PACK_HS) {
-        i = _mm256_mullo_epi32(i, vi_i8((const int8_t *)sc + 32 + at));
-        h = _mm256_mullo_epi32(h, vi_i8((const int8_t *)sc + 48 + at));
-    }
-    f = vf_of(scale == PACK_HS ? vi_add(i, h) : i);
-    if (zero)
-        f = vf_sub(f, vf_set((float)zero * sx));
-    wd = scale == PACK_F2 ? vf_load((const float *)(const void *)sc + at) : vf_half((const uint16_t *)(const void *)sc + at);
-    acc = vf_fma(f, vf_mul(wd, vf_set(dx)), acc);
-    if (scale == PACK_H2 || scale == PACK_F2) {
-        vf wm = scale == PACK_F2 ? vf_load((const float *)(const void *)sc + 16 + at) : vf_half((const uint16_t *)(const void *)sc + 16 + at);
-        acc = vf_fma(vf_set(sx), vf_mul(wm, vf_set(dx)), acc);
-    }
-    return acc;
-}
-INL void q8_one(const enum pack_code code, const enum pack_scale scale, const int zero, const uint8_t *sc, const uint8_t *codes, size_t nb,
-                const int8_t *q, const float *d, const float *s, float *out) {
-    const __m256i low = _mm256_set1_epi8(15), one = _mm256_set1_epi16(1);
-    const size_t sc_bytes = scale == PACK_H1 ? 32 : scale == PACK_F2 ? 128 : 64, bytes = code == PACK_U4 ? 256 : 512;
-    const size_t each = sc_bytes + bytes;
-    const uint8_t *soon = sc + Q8_AHEAD;
-    vf a0 = vf_zero(), a8 = vf_zero();
-    for (size_t b = 0; b < nb; b++) {
-        const int32_t *x = (const int32_t *)(const void *)q + 8 * b;
-        for (size_t i = 0; i < each; i += 64)
-            __builtin_prefetch(soon + i);
-        soon += each;
-        __m256i i0, i8, h0 = _mm256_setzero_si256(), h8 = h0;
-        if (code == PACK_U4) {
-#define U(j, o, i)                                                                                                    \
-    z = vi_load(codes + 64 * j + o);                                                                                  \
-    i##o##a = _mm256_add_epi16(i##o##a, _mm256_maddubs_epi16(_mm256_and_si256(z, low), xl));                          \
-    i##o##b = _mm256_add_epi16(i##o##b, _mm256_maddubs_epi16(_mm256_and_si256(_mm256_srli_epi16(z, 4), low), xh));
-#define UU(j)                                                                                                         \
-    xl = _mm256_set1_epi32(x[2 * j]);                                                                                 \
-    xh = _mm256_set1_epi32(x[2 * j + 1]);                                                                             \
-    U(j, 0, i) U(j, 32, i)
-            __m256i z, xl, xh, i0a = h0, i0b = h0, i32a = h0, i32b = h0;
-            UU(0) UU(1) UU(2) UU(3)
-#undef UU
-#undef U
-            i0 = _mm256_madd_epi16(_mm256_add_epi16(i0a, i0b), one);
-            i8 = _mm256_madd_epi16(_mm256_add_epi16(i32a, i32b), one);
-        } else {
-#define S(g, o) _mm256_madd_epi16(_mm256_maddubs_epi16(_mm256_abs_epi8(vi_load(codes + 64 * g + o)), _mm256_sign_epi8(_mm256_set1_epi32(x[g]), vi_load(codes + 64 * g + o))), one)
-            i0 = vi_add(vi_add(S(0, 0), S(1, 0)), vi_add(S(2, 0), S(3, 0)));
-            i8 = vi_add(vi_add(S(0, 32), S(1, 32)), vi_add(S(2, 32), S(3, 32)));
-            h0 = vi_add(vi_add(S(4, 0), S(5, 0)), vi_add(S(6, 0), S(7, 0)));
-            h8 = vi_add(vi_add(S(4, 32), S(5, 32)), vi_add(S(6, 32), S(7, 32)));
-#undef S
-            if (scale != PACK_HS) {
-                i0 = vi_add(i0, h0);
-                i8 = vi_add(i8, h8);
-            }
-        }
-        a0 = q8_join(scale, zero, i0, h0, sc, 0, d[b], s[b], a0);
-        a8 = q8_join(scale, zero, i8, h8, sc, 8, d[b], s[b], a8);
-        codes += bytes;
-        sc += sc_bytes;
-    }
-    vf_store(out, a0);
-    vf_store(out + 8, a8);
-}
-INL void q8_tile(const int nt, const enum pack_code code, const enum pack_scale scale, const int zero, const uint8_t *sc,
-                 const uint8_t *codes, size_t nb, const int8_t *q, size_t ldq, const float *d, const float *s, float *out) {
-    if (nt == 1) {
-        q8_one(code, scale, zero, sc, codes, nb, q, d, s, out);
-        return;
-    }
-    q8_half(nt, code, scale, zero, sc, codes, nb, q, ldq, d, s, out, 0);
-    q8_half(nt, code, scale, zero, sc, codes, nb, q, ldq, d, s, out, 8);
 }
 #define Q8_TILE 4
 #elif defined(SIMD_NEON)
@@ -391,14 +356,16 @@ INL void q8_half(const int nt, const enum pack_code code, const enum pack_scale 
 #undef EACH_T
 }
 INL void q8_tile(const int nt, const enum pack_code code, const enum pack_scale scale, const int zero, const uint8_t *sc,
-                 const uint8_t *codes, size_t nb, const int8_t *q, size_t ldq, const float *d, const float *s, float *out) {
+                 const uint8_t *codes, size_t nb, const int8_t *q, size_t ldq, const float *d, const float *s, float *out,
+                 const uint8_t *soon) {
     q8_half(nt, code, scale, zero, sc, codes, nb, q, ldq, d, s, out, 0);
     q8_half(nt, code, scale, zero, sc, codes, nb, q, ldq, d, s, out, 8);
 }
 #define Q8_TILE 4
 #else
 INL void q8_tile(const int nt, const enum pack_code code, const enum pack_scale scale, const int zero, const uint8_t *sc,
-                 const uint8_t *codes, size_t nb, const int8_t *q, size_t ldq, const float *d, const float *s, float *out) {
+                 const uint8_t *codes, size_t nb, const int8_t *q, size_t ldq, const float *d, const float *s, float *out,
+                 const uint8_t *soon) {
     const size_t sc_bytes = scale == PACK_H1 ? 32 : scale == PACK_F2 ? 128 : 64, code_bytes = code == PACK_U4 ? 256 : 512;
     for (int u = 0; u < nt; u++)
         for (int r = 0; r < 16; r++) {
@@ -434,13 +401,14 @@ INL void q8_tile(const int nt, const enum pack_code code, const enum pack_scale 
 #define Q8_TILE 4
 #endif
 
-/* One function a format and count of tokens. */
+/* One function a format and count of tokens. soon: memory to ask for meanwhile, as many bytes as the group has; used where
+ * the loop has loads to spare and its prefetches are not tied to the codes (AVX2). */
 typedef void q8_fn(const uint8_t *sc, const uint8_t *codes, size_t nb, const int8_t *q, size_t ldq, const float *d,
-                   const float *s, float *out);
+                   const float *s, float *out, const uint8_t *soon);
 #define Q8_FN(name, nt, code, scale, zero)                                                                            \
     static void name##_##nt(const uint8_t *sc, const uint8_t *codes, size_t nb, const int8_t *q, size_t ldq,          \
-                            const float *d, const float *s, float *out) {                                             \
-        q8_tile(nt, code, scale, zero, sc, codes, nb, q, ldq, d, s, out);                                             \
+                            const float *d, const float *s, float *out, const uint8_t *soon) {                        \
+        q8_tile(nt, code, scale, zero, sc, codes, nb, q, ldq, d, s, out, soon);                                       \
     }
 #if Q8_TILE == 8
 #define Q8_FORMAT(name, code, scale, zero)                                                                            \
@@ -488,10 +456,29 @@ struct q8_job {
     const struct gpu_out *outs;
     int n_outs;
     const struct gpu_q8 *x;
+    const struct gpu_span *soon;
+    uint32_t n_soon;
 };
 
 #define Q8_BAND ((size_t)160 << 10) /* weights that are kept near while the tokens pass */
 #define Q8_PIECE ((size_t)16 << 10)
+#define Q8_AHEAD 4096
+
+/* What tile `tile` of group `group` asks for while it computes. The first tile of a group asks for weights. The others find
+ * theirs near, so they have room for what the session reads next: piece after piece of as many bytes as a group has. */
+static const uint8_t *q8_soon(const struct q8_job *j, const uint8_t *group_at, size_t bytes, uint32_t group, uint32_t tile, uint32_t tiles) {
+    if (tile) {
+        size_t at = (size_t)group * (tiles - 1) + tile - 1;
+        for (uint32_t i = 0; i < j->n_soon; i++) {
+            size_t n = (j->soon[i].bytes + bytes - 1) / bytes;
+            if (at < n)
+                return (const uint8_t *)j->soon[i].p + at * bytes;
+            at -= n;
+        }
+        return group_at; /* nothing to ask for */
+    }
+    return group_at + Q8_AHEAD;
+}
 
 static void q8_task(void *arg, uint32_t at, uint32_t to, int thread) {
     const struct q8_job *j = arg;
@@ -514,7 +501,8 @@ static void q8_task(void *arg, uint32_t at, uint32_t to, int thread) {
                     size_t row = (size_t)(i - base) * 16, rows = w->n - row < 16 ? w->n - row : 16;
                     float *y = j->outs[o].y + t * j->outs[o].ldy + row;
                     _Alignas(64) float tile[Q8_TILE * 16];
-                    f(p, p + sc_bytes, nb, x->q + (size_t)t * x->k, x->k, x->d + t * nb, x->s + t * nb, tile);
+                    f(p, p + sc_bytes, nb, x->q + (size_t)t * x->k, x->k, x->d + t * nb, x->s + t * nb, tile,
+                      q8_soon(j, p, bytes, i, t / Q8_TILE, (x->t + Q8_TILE - 1) / Q8_TILE));
                     if (rows == 16)
                         for (uint32_t u = 0; u < nt; u++)
                             memcpy(y + u * j->outs[o].ldy, tile + 16 * u, 64);
@@ -535,7 +523,7 @@ static enum loam_status cpu_matmul_q8(struct gpu *g, const struct gpu_out *outs,
     enum loam_status s = gpu_check_outs(outs, n_outs, x->k, true, err);
     if (s || !x->t)
         return s;
-    struct q8_job j = {outs, n_outs, x};
+    struct q8_job j = {outs, n_outs, x, g->soon, g->n_soon};
     uint32_t groups = 0;
     for (int o = 0; o < n_outs; o++)
         groups += (outs[o].w->n + 15) / 16;
@@ -550,12 +538,13 @@ struct quant_job {
     const struct gpu_q8 *q;
     const float *x;
     size_t ldx;
+    uint32_t per; /* tokens of a task */
 };
 
 static void quant_task(void *arg, uint32_t task, int thread) {
     const struct quant_job *j = arg;
     uint32_t nb = j->q->k / 32;
-    for (uint32_t t = task * 16; t < task * 16 + 16 && t < j->q->t; t++)
+    for (uint32_t t = task * j->per; t < (task + 1) * j->per && t < j->q->t; t++)
         for (uint32_t b = 0; b < nb; b++) {
             const float *p = j->x + t * j->ldx + b * 32;
             int8_t *q = j->q->q + (size_t)t * j->q->k + b * 32;
@@ -586,7 +575,9 @@ static enum loam_status cpu_quant(struct gpu *g, const struct gpu_q8 *q, const f
     GPU_BEGIN(g);
     if (q->k % 32)
         return err_set(err, LOAM_EINVAL, "act=q8 needs a width that is a multiple of 32, not %u", q->k);
-    struct quant_job j = {q, x, ldx};
-    pool_run(g->pool, (q->t + 15) / 16, quant_task, &j);
+    struct quant_job j = {q, x, ldx, 16};
+    if (q->t < 32 && q->t >= 8) /* few tokens: shared out all the same; fewer are not worth waking anyone */
+        j.per = (q->t + (uint32_t)g->threads - 1) / (uint32_t)g->threads;
+    pool_run(g->pool, (q->t + j.per - 1) / j.per, quant_task, &j);
     return LOAM_OK;
 }

@@ -1,8 +1,10 @@
 /* lm: a small random model through sessions and generation: the same bits for any threads, batch, split and backend. */
 #include "tests/test.h"
 
+#include "gpu/arith.h"
 #include "lm/batch.h"
 #include "lm/generate.h"
+#include "lm/philox.h"
 #include "lm/template.h"
 #include "tests/lm_tiny.h"
 
@@ -297,6 +299,44 @@ static void test_sample(void **st) {
     assert_true(top[0].id == 1 && top[1].id == 2 && c < -1.86f && c > -1.87f);
 }
 
+/* A whole vocabulary, drawn from as the specification says it, one number after the other. */
+static void test_sample_whole(void **st) {
+    (void)st;
+    enum { N = 5003 };
+    static float l[N], again[N];
+    static uint64_t work[N];
+    struct philox ph;
+    for (uint32_t turn = 0; turn < 40; turn++) {
+        struct lm_sampler s = {.temperature = 0.7f + 0.01f * (float)turn, .repeat = 1, .seed = {(uint8_t)turn}};
+        uint32_t word[4], t, best = 0, want;
+        philox_init(&ph, s.seed, "test");
+        for (uint32_t i = 0; i < N; i++) {
+            philox_block(&ph, i, 0, word);
+            l[i] = again[i] = (float)(int32_t)word[0] * 0x1p-28f;
+            best = l[i] > l[best] ? i : best;
+        }
+        double sum = 0, at = 0;
+        for (uint32_t i = 0; i < N; i++)
+            sum += (double)arith_exp(l[i] / s.temperature - l[best] / s.temperature);
+        philox_init(&ph, s.seed, "sample");
+        philox_block(&ph, 9, 0, word);
+        double target = ((double)(word[0] >> 5) * 67108864.0 + (double)(word[1] >> 6)) * 0x1p-53 * sum;
+        for (want = 0; want < N; want++) {
+            at += (double)arith_exp(l[want] / s.temperature - l[best] / s.temperature);
+            if (at > target)
+                break;
+        }
+        OK(lm_sample(&t, again, N, &s, NULL, 0, 0, 9, work, &e));
+        assert_int_equal(t, want);
+        float p;
+        sum = 0;
+        for (uint32_t i = 0; i < N; i++)
+            sum += (double)arith_exp(l[i] - l[best]);
+        lm_logprobs(&p, NULL, 0, l, N, want);
+        assert_true(p == (float)((double)(l[want] - l[best]) - arith_log64(sum)));
+    }
+}
+
 /* Twelve answers of three adapters through a batch whose cache has room for only a few: each as alone, whatever the order,
  * also where some had to give way; then again, mostly from the prefix cache. */
 static void test_continuous(void **st) {
@@ -387,6 +427,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_bits_q8),  cmocka_unit_test(test_bits_f32), cmocka_unit_test(test_batch),
         cmocka_unit_test(test_generate), cmocka_unit_test(test_continuous), cmocka_unit_test(test_limits),   cmocka_unit_test(test_sample),
+        cmocka_unit_test(test_sample_whole),
     };
     return cmocka_run_group_tests(tests, NULL, clean);
 }

@@ -124,6 +124,8 @@ INL void q8_tile(const int nt, const enum pack_code code, const enum pack_scale 
  * are the inner loop, so that only their integer sums stay in registers. 4-bit: 16-bit sums over the whole block cannot
  * overflow (8 * 2 * 15 * 127 = 30480). 8-bit: |w| * sign(q, w), a pair of which is at most 2 * 128 * 127 = 32512. */
 #define EACH_T(X) X(0) X(1) X(2) X(3)
+/* Keeps gcc from re-ordering the integer sums: it makes trees of them, whose leaves (32 vectors) do not fit the registers. */
+#define IN_ORDER(v) __asm__("" : "+x"(v))
 /* A block's integers of 8 rows, joined to their chains. */
 INL vf q8_join(const enum pack_scale scale, const int zero, __m256i i, vf wd, vf wm, float dx, float sx, vf acc) {
     vf f = vf_of(i);
@@ -158,6 +160,8 @@ INL void q8_tile(const int nt, const enum pack_code code, const enum pack_scale 
         x = X4(u, g);                                                                                                 \
         i##u = _mm256_add_epi16(i##u, _mm256_maddubs_epi16(v, x));                                                    \
         j##u = _mm256_add_epi16(j##u, _mm256_maddubs_epi16(w, x));                                                    \
+        IN_ORDER(i##u);                                                                                               \
+        IN_ORDER(j##u);                                                                                               \
     }
 #define LOW_HIGH(n)                                                                                                   \
     do {                                                                                                              \
@@ -190,6 +194,8 @@ INL void q8_tile(const int nt, const enum pack_code code, const enum pack_scale 
         __m256i x = X4(u, g);                                                                                         \
         i##u = vi_add(i##u, _mm256_madd_epi16(_mm256_maddubs_epi16(va, _mm256_sign_epi8(x, v)), one));                \
         j##u = vi_add(j##u, _mm256_madd_epi16(_mm256_maddubs_epi16(wa, _mm256_sign_epi8(x, w)), one));                \
+        IN_ORDER(i##u);                                                                                               \
+        IN_ORDER(j##u);                                                                                               \
     }
 #define FOUR(n)                                                                                                       \
     do {                                                                                                              \
@@ -258,6 +264,7 @@ INL void q8_tile(const int nt, const enum pack_code code, const enum pack_scale 
     EACH_T(SAVE)
 #undef SAVE
 #undef EACH_T
+#undef IN_ORDER
 }
 #define Q8_TILE 4
 #elif defined(SIMD_NEON)

@@ -126,12 +126,12 @@ static void adapters(const struct lm_model *m, struct lm_model *open, const stru
     }
     /* In turns, so that a change of the machine's mood reaches all alike. */
     struct bench_sample none = {.n = 0}, one = none, each = none, share = none;
-    for (int turn = 0; turn < 4; turn++) {
+    for (int turn = 0; turn < 3; turn++) {
         struct bench_sample *to[] = {&none, &one, &each};
         const struct lm_adapter *const *with[] = {NULL, same, diff};
         double v[3];
         for (int i = 0; i < 3; i++) {
-            struct bench_sample s = decode(8, 32, 32, with[i], 3);
+            struct bench_sample s = decode(8, 32, 32, with[i], 2);
             v[i] = bench_median(&s);
             for (int k = 0; k < s.n && to[i]->n < BENCH_REPEATS_MAX; k++) {
                 to[i]->calm[to[i]->n] = s.calm[k];

@@ -11,8 +11,7 @@
 /* Tile: 16 rows x nt tokens (a constant), all blocks. out[t * 16 + row]. */
 #if defined(SIMD_AVX512)
 INL void q8_tile(const int nt, const enum pack_code code, const enum pack_scale scale, const int zero, const uint8_t *sc,
-                 const uint8_t *codes, size_t nb, const int8_t *q, size_t ldq, const float *d, const float *s, float *out,
-                 const uint8_t *soon) {
+                 const uint8_t *codes, size_t nb, const int8_t *q, size_t ldq, const float *d, const float *s, float *out) {
     const __m512i low = _mm512_set1_epi8(15), flip = _mm512_set1_epi8((char)0x80);
     const size_t sc_bytes = scale == PACK_H1 ? 32 : scale == PACK_F2 ? 128 : 64;
     const size_t ahead = (sc_bytes + (code == PACK_U4 ? 256 : 512)) * nb; /* the next group, give or take a line */
@@ -119,6 +118,7 @@ INL void q8_tile(const int nt, const enum pack_code code, const enum pack_scale 
 #elif defined(SIMD_AVX2)
 /* Memory is asked for a fixed distance ahead, in one line: scales and codes of a group and the next group stand in a row.
  * (One core of a Zen 3 VM, decode of Q4_1: 134 tok/s with the counterpart in the next group, 160 so.) */
+#define Q8_AHEAD 4096
 /* All 16 rows in one pass: each line of the weights is met once, in order, and a broadcast of activations serves both halves
  * of the rows (loads, not arithmetic, are what this loop has too few of). The codes are unpacked once for all tokens; tokens
  * are the inner loop, so that only their integer sums stay in registers. 4-bit: 16-bit sums over the whole block cannot
@@ -137,11 +137,11 @@ INL vf q8_join(const enum pack_scale scale, const int zero, __m256i i, vf wd, vf
     return acc;
 }
 INL void q8_tile(const int nt, const enum pack_code code, const enum pack_scale scale, const int zero, const uint8_t *sc,
-                 const uint8_t *codes, size_t nb, const int8_t *q, size_t ldq, const float *d, const float *s, float *out,
-             const uint8_t *soon) {
+                 const uint8_t *codes, size_t nb, const int8_t *q, size_t ldq, const float *d, const float *s, float *out) {
     const __m256i low = _mm256_set1_epi8(15), one = _mm256_set1_epi16(1), none = _mm256_setzero_si256();
     const size_t sc_bytes = scale == PACK_H1 ? 32 : scale == PACK_F2 ? 128 : 64, bytes = code == PACK_U4 ? 256 : 512;
     const size_t each = sc_bytes + bytes;
+    const uint8_t *soon = sc + Q8_AHEAD;
 #define DECL(u) vf a##u = vf_zero(), b##u = a##u;
     EACH_T(DECL)
 #undef DECL
@@ -363,16 +363,14 @@ INL void q8_half(const int nt, const enum pack_code code, const enum pack_scale 
 #undef EACH_T
 }
 INL void q8_tile(const int nt, const enum pack_code code, const enum pack_scale scale, const int zero, const uint8_t *sc,
-                 const uint8_t *codes, size_t nb, const int8_t *q, size_t ldq, const float *d, const float *s, float *out,
-                 const uint8_t *soon) {
+                 const uint8_t *codes, size_t nb, const int8_t *q, size_t ldq, const float *d, const float *s, float *out) {
     q8_half(nt, code, scale, zero, sc, codes, nb, q, ldq, d, s, out, 0);
     q8_half(nt, code, scale, zero, sc, codes, nb, q, ldq, d, s, out, 8);
 }
 #define Q8_TILE 4
 #else
 INL void q8_tile(const int nt, const enum pack_code code, const enum pack_scale scale, const int zero, const uint8_t *sc,
-                 const uint8_t *codes, size_t nb, const int8_t *q, size_t ldq, const float *d, const float *s, float *out,
-                 const uint8_t *soon) {
+                 const uint8_t *codes, size_t nb, const int8_t *q, size_t ldq, const float *d, const float *s, float *out) {
     const size_t sc_bytes = scale == PACK_H1 ? 32 : scale == PACK_F2 ? 128 : 64, code_bytes = code == PACK_U4 ? 256 : 512;
     for (int u = 0; u < nt; u++)
         for (int r = 0; r < 16; r++) {
@@ -408,14 +406,13 @@ INL void q8_tile(const int nt, const enum pack_code code, const enum pack_scale 
 #define Q8_TILE 4
 #endif
 
-/* One function a format and count of tokens. soon: memory to ask for meanwhile, as many bytes as the group has; used where
- * the loop has loads to spare and its prefetches are not tied to the codes (AVX2). */
+/* One function a format and count of tokens. */
 typedef void q8_fn(const uint8_t *sc, const uint8_t *codes, size_t nb, const int8_t *q, size_t ldq, const float *d,
-                   const float *s, float *out, const uint8_t *soon);
+                   const float *s, float *out);
 #define Q8_FN(name, nt, code, scale, zero)                                                                            \
     static void name##_##nt(const uint8_t *sc, const uint8_t *codes, size_t nb, const int8_t *q, size_t ldq,          \
-                            const float *d, const float *s, float *out, const uint8_t *soon) {                        \
-        q8_tile(nt, code, scale, zero, sc, codes, nb, q, ldq, d, s, out, soon);                                       \
+                            const float *d, const float *s, float *out) {                                             \
+        q8_tile(nt, code, scale, zero, sc, codes, nb, q, ldq, d, s, out);                                             \
     }
 #if Q8_TILE == 8
 #define Q8_FORMAT(name, code, scale, zero)                                                                            \
@@ -463,29 +460,10 @@ struct q8_job {
     const struct gpu_out *outs;
     int n_outs;
     const struct gpu_q8 *x;
-    const struct gpu_span *soon;
-    uint32_t n_soon;
 };
 
 #define Q8_BAND ((size_t)160 << 10) /* weights that are kept near while the tokens pass */
 #define Q8_PIECE ((size_t)16 << 10)
-#define Q8_AHEAD 4096
-
-/* What tile `tile` of group `group` asks for while it computes. The first tile of a group asks for weights. The others find
- * theirs near, so they have room for what the session reads next: piece after piece of as many bytes as a group has. */
-static const uint8_t *q8_soon(const struct q8_job *j, const uint8_t *group_at, size_t bytes, uint32_t group, uint32_t tile, uint32_t tiles) {
-    if (tile) {
-        size_t at = (size_t)group * (tiles - 1) + tile - 1;
-        for (uint32_t i = 0; i < j->n_soon; i++) {
-            size_t n = (j->soon[i].bytes + bytes - 1) / bytes;
-            if (at < n)
-                return (const uint8_t *)j->soon[i].p + at * bytes;
-            at -= n;
-        }
-        return group_at; /* nothing to ask for */
-    }
-    return group_at + Q8_AHEAD;
-}
 
 static void q8_task(void *arg, uint32_t at, uint32_t to, int thread) {
     const struct q8_job *j = arg;
@@ -508,8 +486,7 @@ static void q8_task(void *arg, uint32_t at, uint32_t to, int thread) {
                     size_t row = (size_t)(i - base) * 16, rows = w->n - row < 16 ? w->n - row : 16;
                     float *y = j->outs[o].y + t * j->outs[o].ldy + row;
                     _Alignas(64) float tile[Q8_TILE * 16];
-                    f(p, p + sc_bytes, nb, x->q + (size_t)t * x->k, x->k, x->d + t * nb, x->s + t * nb, tile,
-                      q8_soon(j, p, bytes, i, t / Q8_TILE, (x->t + Q8_TILE - 1) / Q8_TILE));
+                    f(p, p + sc_bytes, nb, x->q + (size_t)t * x->k, x->k, x->d + t * nb, x->s + t * nb, tile);
                     if (rows == 16)
                         for (uint32_t u = 0; u < nt; u++)
                             memcpy(y + u * j->outs[o].ldy, tile + 16 * u, 64);
@@ -530,7 +507,7 @@ static enum loam_status cpu_matmul_q8(struct gpu *g, const struct gpu_out *outs,
     enum loam_status s = gpu_check_outs(outs, n_outs, x->k, true, err);
     if (s || !x->t)
         return s;
-    struct q8_job j = {outs, n_outs, x, g->soon, g->n_soon};
+    struct q8_job j = {outs, n_outs, x};
     uint32_t groups = 0;
     for (int o = 0; o < n_outs; o++)
         groups += (outs[o].w->n + 15) / 16;

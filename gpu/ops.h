@@ -31,12 +31,6 @@ struct gpu_pool;
 struct gpu_ops;
 struct gpu_adamw;
 
-/* Memory that a later operation reads. */
-struct gpu_span {
-    const void *p;
-    size_t bytes;
-};
-
 struct gpu {
     const struct gpu_ops *ops;
     struct gpu_pool *pool; /* the threads; NULL for a device that has its own */
@@ -46,9 +40,6 @@ struct gpu {
      * LOAM_ECANCEL. It may block (to yield to a more urgent job). NULL allowed. */
     bool (*yield)(void *arg);
     void *yield_arg;
-    /* A hint for matmul_q8 of several tokens, which has memory bandwidth to spare: what to bring near meanwhile, or NULL. */
-    const struct gpu_span *soon;
-    uint32_t n_soon;
     void *impl; /* the backend's own */
     /* Memory of a device that is not the CPU; NULL for the CPU. Used through gpu_alloc, gpu_free, gpu_close. */
     void *(*dev_alloc)(struct gpu *g, size_t bytes);

@@ -45,7 +45,6 @@ struct lm_engine {
     int32_t *map;      /* adapter's slot of each token, or -1 */
     int32_t *map_some; /* the same for one linear */
     struct gpu_lora *list; /* [LM_BATCH_MAX] */
-    struct gpu_span *soon; /* [LM_BATCH_MAX × 3] */
     const atomic_int *cancel;
 };
 
@@ -91,8 +90,7 @@ enum loam_status lm_engine_new(struct lm_engine **out, struct lm_model *m, const
         e->freq = mem_array(c->D / 2, sizeof *e->freq);
         e->freq_local = c->rope_base_local != 0 ? mem_array(c->D / 2, sizeof *e->freq) : NULL;
         e->list = mem_zarray(LM_BATCH_MAX, sizeof *e->list);
-        e->soon = mem_array((size_t)LM_BATCH_MAX * 3, sizeof *e->soon);
-        if (!e->freq || !e->list || !e->soon || (c->rope_base_local != 0 && !e->freq_local))
+        if (!e->freq || !e->list || (c->rope_base_local != 0 && !e->freq_local))
             s = err_set(err, LOAM_ENOMEM, "no memory for an engine");
         else
             lm_model_rope(e->freq, m, false);
@@ -125,7 +123,6 @@ void lm_engine_free(struct lm_engine *e) {
     mem_free(e->freq);
     mem_free(e->freq_local);
     mem_free(e->list);
-    mem_free(e->soon);
     mem_free(e);
 }
 
@@ -432,20 +429,6 @@ struct round {
     int n_adapters;
 };
 
-/* Adapters differ from token to token, so theirs is the only memory that one token alone pays for: it is asked for while the
- * products before it compute. Of the linears first .. first + n - 1 of a layer. */
-static void adapters_soon(struct lm_engine *e, const struct round *r, uint32_t layer, enum lm_linear first, int n) {
-    uint32_t count = 0;
-    for (int i = 0; i < n && layer < e->model->config.L; i++)
-        for (int a = 0; a < r->n_adapters; a++) {
-            const struct gpu_lora *l = &r->adapters[a]->lora[(size_t)layer * LM_LINEARS + (size_t)first + (size_t)i];
-            if (l->r) /* A and B stand together: adapter_get */
-                e->soon[count++] = (struct gpu_span){l->at, (l->k * gpu_lora_pad(l->r) + l->r * gpu_lora_pad(l->n)) * sizeof(float)};
-        }
-    e->gpu->soon = e->soon;
-    e->gpu->n_soon = count;
-}
-
 /* Several weights on one input: products, then adapters on the unquantised input, then biases. */
 static enum loam_status linears(struct lm_engine *e, const struct round *r, uint32_t layer, enum lm_linear first, int n, float *const *y,
                                 const float *x, struct err *err) {
@@ -459,16 +442,7 @@ static enum loam_status linears(struct lm_engine *e, const struct round *r, uint
         e->q8.t = r->t;
         e->q8.k = K;
         TRY(ops->quant(e->gpu, &e->q8, x, K, err));
-        switch (first) { /* a place early enough, in a product as large as what is asked for */
-        case LM_Q: adapters_soon(e, r, layer, LM_GATE, 2); break;
-        case LM_O: adapters_soon(e, r, layer, LM_DOWN, 1); break;
-        case LM_GATE: adapters_soon(e, r, layer + 1, LM_Q, 3); break;
-        default: adapters_soon(e, r, layer + 1, LM_O, 1); break;
-        }
-        enum loam_status s = ops->matmul_q8(e->gpu, outs, n, &e->q8, err);
-        e->gpu->n_soon = 0;
-        if (s)
-            return s;
+        TRY(ops->matmul_q8(e->gpu, outs, n, &e->q8, err));
     } else {
         TRY(ops->matmul(e->gpu, outs, n, x, K, r->t, err));
     }

@@ -989,8 +989,9 @@ static enum loam_status f_attn_dx(struct fast *f, uint16_t *dq, uint16_t *dk, ui
 static enum loam_status kv_check(const struct fast_kv *kv, struct err *err) {
     if (!kv->g || kv->h % kv->g || !kv->n || !kv->longest)
         return err_set(err, LOAM_EINVAL, "a cache of %u heads over %u, %u sequences", kv->h, kv->g, kv->n);
-    return kv->d == 64 || kv->d == 128 ? LOAM_OK
-                                       : err_set(err, LOAM_EUNSUPPORTED, "heads of %u elements; the fast mode has kernels for 64 and 128", kv->d);
+    return kv->d == 32 || kv->d == 64 || kv->d == 128
+               ? LOAM_OK
+               : err_set(err, LOAM_EUNSUPPORTED, "heads of %u elements; the fast mode's cache has kernels for 32, 64 and 128", kv->d);
 }
 static enum loam_status f_kv_put(struct fast *f, const uint16_t *k, const uint16_t *v, size_t ldkv, const struct fast_kv *kv, struct err *err) {
     TRY(kv_check(kv, err));
@@ -1001,7 +1002,9 @@ static enum loam_status f_attn_kv(struct fast *f, uint16_t *o, size_t ldo, const
     TRY(kv_check(kv, err));
     uint32_t splits = (kv->longest + SPLIT - 1) / SPLIT;
     TRY(scratch(f, (size_t)kv->n * kv->h * splits * (kv->d + 2) * sizeof(float), err));
-    if (kv->d == 64)
+    if (kv->d == 32)
+        RUN(k_attn_kv<32>, kv->n * kv->h * splits, THREADS, 0, (float *)f->scratch, q, ldq, *kv, splits);
+    else if (kv->d == 64)
         RUN(k_attn_kv<64>, kv->n * kv->h * splits, THREADS, 0, (float *)f->scratch, q, ldq, *kv, splits);
     else
         RUN(k_attn_kv<128>, kv->n * kv->h * splits, THREADS, 0, (float *)f->scratch, q, ldq, *kv, splits);

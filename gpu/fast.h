@@ -9,7 +9,8 @@
  * stream and returns; LOAM_OK means launched. `sync` waits and reports what went wrong on the way. Between graph_begin and
  * graph_end operations are recorded instead, and launched together by graph_run: everything they read is read then.
  *
- * Errors: LOAM_EINVAL sizes; LOAM_EUNSUPPORTED a head size other than 64 and 128; the rest as gpu/cuda.h. */
+ * Errors: LOAM_EINVAL sizes; LOAM_EUNSUPPORTED a head size other than 64 and 128 (with a cache 32
+ * too); the rest as gpu/cuda.h. */
 #ifndef LOAM_GPU_FAST_H
 #define LOAM_GPU_FAST_H
 

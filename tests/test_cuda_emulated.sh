@@ -22,6 +22,9 @@ grep -E 'cuda|equal' "$t/out"
 # The fast mode's kernels, with cuBLASLt replaced by a plain product: errors within their bounds.
 [ ! -x "$builddir/tests/test_fast" ] || LOAM_CUDA_MODULE="$t/loam-cuda.so" LOAM_GPU_CUDA=cuda LOAM_GPU_SMALL=1 "$builddir/tests/test_fast" >"$t/out" 2>&1 || { tail -60 "$t/out"; exit 1; }
 grep -E 'NMSE|within' "$t/out"
+# The fast mode behind engine/lm: a session's logits near the CPU's, mixed adapters, weight formats.
+[ ! -x "$builddir/tests/test_fast_lm" ] || LOAM_CUDA_MODULE="$t/loam-cuda.so" LOAM_GPU_CUDA=cuda "$builddir/tests/test_fast_lm" >"$t/out" 2>&1 || { tail -60 "$t/out"; exit 1; }
+grep -E 'NMSE' "$t/out"
 # The whole of a LoRA step made of them: it learns, and its gradient is the loss's slope.
 bench=$builddir/contrib/bench/bench_cuda
 [ ! -x "$bench" ] || ASAN_OPTIONS=detect_leaks=0 LOAM_CUDA_MODULE="$t/loam-cuda.so" "$bench" --trains || { echo "FAILED: the fast mode does not train"; exit 1; }

@@ -1,5 +1,6 @@
 #include "lm/session.h"
 #include "base/mem.h"
+#include "lm/fast_session.h"
 
 #include <string.h>
 
@@ -16,13 +17,14 @@ struct packed {
     struct gpu_lora *lora; /* [L × LM_LINEARS]; r 0: not adapted */
     float *floats;
     struct packed *next;
-    int32_t slot; /* its number in the running step, or -1 */
+    int32_t slot; /* its number in the running step, or -1; fast mode: on the device, for as long as it lives */
 };
 
 struct lm_engine {
     struct lm_model *model;
     const struct lm_weights *w;
     struct gpu *gpu;
+    struct lm_fast *fast; /* the fast mode's model; then w and gpu are NULL, and pages are places on its device */
     struct lm_engine_opt opt;
     struct gpu_attn attn;
     struct packed *adapters;
@@ -68,7 +70,7 @@ static bool engine_yield(void *arg) {
 
 enum loam_status lm_engine_new(struct lm_engine **out, struct lm_model *m, const struct lm_engine_opt *opt, struct err *err) {
     *out = NULL;
-    if (opt->act == LM_ACT_Q8 && !m->quantised)
+    if (opt->act == LM_ACT_Q8 && !m->quantised && !opt->fast)
         return err_set(err, LOAM_EUNSUPPORTED, "%s is not fully quantised: act=q8 is not possible, use act=f32", m->name);
     struct lm_engine *e = mem_zalloc(sizeof *e);
     if (!e)
@@ -81,6 +83,14 @@ enum loam_status lm_engine_new(struct lm_engine **out, struct lm_model *m, const
     e->pages_max = (opt->kv_bytes_max ? opt->kv_bytes_max : KV_DEFAULT) / e->page_bytes;
     if (e->pages_max == 0)
         e->pages_max = 1;
+    if (opt->fast) {
+        enum loam_status f = lm_fast_new(&e->fast, m, &(struct lm_fast_opt){opt->backend, opt->weights, CHUNK, e->pages_max}, err);
+        if (f)
+            lm_engine_free(e);
+        else
+            *out = e;
+        return f;
+    }
     enum loam_status s = lm_model_weights(&e->w, m, err);
     if (!s)
         s = gpu_open(&e->gpu, &(struct gpu_config){.backend = opt->backend, .threads = (int)opt->threads}, err);
@@ -109,8 +119,9 @@ void lm_engine_free(struct lm_engine *e) {
     if (!e)
         return;
     LOAM_ASSERT(e->sessions == 0);
-    for (uint64_t i = 0; i < e->n_free; i++)
+    for (uint64_t i = 0; !e->fast && i < e->n_free; i++)
         gpu_free(e->gpu, e->free_pages[i]);
+    lm_fast_free(e->fast);
     mem_free(e->free_pages);
     if (e->gpu) {
         gpu_free(e->gpu, e->work);
@@ -126,6 +137,10 @@ void lm_engine_free(struct lm_engine *e) {
     mem_free(e);
 }
 
+bool lm_engine_lost(const struct lm_engine *e) {
+    return e->fast ? lm_fast_lost(e->fast) : e->gpu->lost;
+}
+
 struct lm_model *lm_engine_model(const struct lm_engine *e) {
     return e->model;
 }
@@ -135,6 +150,11 @@ enum lm_act lm_engine_act(const struct lm_engine *e) {
 }
 
 void lm_engine_memory(struct lm_engine_memory *out, const struct lm_engine *e) {
+    if (e->fast) {
+        *out = (struct lm_engine_memory){.kv = e->pages_n * e->page_bytes, .kv_max = e->pages_max * e->page_bytes};
+        lm_fast_memory(e->fast, &out->weights, &out->work);
+        return;
+    }
     *out = (struct lm_engine_memory){.weights = e->w->bytes,
                                      .work = e->work_bytes + (uint64_t)e->rope_n * e->model->config.D * sizeof(float),
                                      .kv = e->pages_n * e->page_bytes,
@@ -238,7 +258,7 @@ static enum loam_status page_get(struct lm_engine *e, uint16_t **out, struct err
         e->free_pages = p;
         e->cap_free = cap;
     }
-    *out = gpu_alloc(e->gpu, e->page_bytes);
+    *out = e->fast ? lm_fast_page(e->fast, e->pages_n) : gpu_alloc(e->gpu, e->page_bytes);
     if (!*out)
         return err_set(err, LOAM_ENOMEM, "no memory for a cache page of %llu kB", (unsigned long long)(e->page_bytes >> 10));
     e->pages_n++;
@@ -273,6 +293,14 @@ static enum loam_status pages_for(struct lm_session *s, uint32_t positions, stru
 
 /* ---- adapters ---- */
 
+static struct packed *adapter_add(struct lm_engine *e, struct packed *p, const struct lm_adapter *a) {
+    p->adapter = a;
+    p->refs = 1;
+    p->next = e->adapters;
+    e->adapters = p;
+    return p;
+}
+
 static enum loam_status adapter_get(struct lm_engine *e, struct packed **out, const struct lm_adapter *a, struct err *err) {
     for (struct packed *p = e->adapters; p; p = p->next)
         if (p->adapter == a) {
@@ -285,6 +313,17 @@ static enum loam_status adapter_get(struct lm_engine *e, struct packed **out, co
     enum loam_status s = lm_adapter_fits(a, &shape, err);
     if (s)
         return s;
+    if (e->fast) {
+        struct packed *p = mem_zalloc(sizeof *p);
+        if (!p)
+            return err_set(err, LOAM_ENOMEM, "no memory for an adapter");
+        s = lm_fast_adapter_new(&p->slot, e->fast, a, err);
+        if (s)
+            mem_free(p);
+        else
+            *out = adapter_add(e, p, a);
+        return s;
+    }
     size_t floats = 0;
     for (uint32_t i = 0; i < a->count; i++)
         floats += (a->t[i].in * gpu_lora_pad(a->rank) + a->rank * gpu_lora_pad(a->t[i].out) + 15) / 16 * 16;
@@ -310,12 +349,8 @@ static enum loam_status adapter_get(struct lm_engine *e, struct packed **out, co
             (struct gpu_lora){.r = a->rank, .n = t->out, .k = t->in, .scale = a->scale, .at = at, .bt = bt};
         f += (t->in * gpu_lora_pad(a->rank) + a->rank * gpu_lora_pad(t->out) + 15) / 16 * 16;
     }
-    p->adapter = a;
-    p->refs = 1;
     p->slot = -1;
-    p->next = e->adapters;
-    e->adapters = p;
-    *out = p;
+    *out = adapter_add(e, p, a);
     return LOAM_OK;
 }
 
@@ -326,6 +361,8 @@ static void adapter_put(struct lm_engine *e, struct packed *p) {
     while (*at != p)
         at = &(*at)->next;
     *at = p->next;
+    if (e->fast)
+        lm_fast_adapter_free(e->fast, p->slot);
     mem_free(p->lora);
     mem_free(p->floats);
     mem_free(p);
@@ -398,8 +435,16 @@ enum loam_status lm_session_copy(struct lm_session *s, const struct lm_session *
         pages_keep(s, 0);
         return st;
     }
-    for (uint32_t i = 0; i < s->n_pages; i++)
-        memcpy(s->pages[i], from->pages[i], s->e->page_bytes);
+    for (uint32_t i = 0; i < s->n_pages && !st; i++)
+        if (s->e->fast)
+            st = lm_fast_page_copy(s->e->fast, s->pages[i], from->pages[i], err);
+        else
+            memcpy(s->pages[i], from->pages[i], s->e->page_bytes);
+    if (st) {
+        lm_ids_clear(&s->tokens);
+        pages_keep(s, 0);
+        return st;
+    }
     s->length = n;
     return LOAM_OK;
 }
@@ -525,6 +570,13 @@ static enum loam_status head_rows(struct lm_engine *e, uint32_t n, float *const 
     return LOAM_OK;
 }
 
+static enum loam_status round_fast(struct lm_engine *e, const struct round *r, struct err *err) {
+    int32_t slot[LM_BATCH_MAX];
+    for (uint32_t i = 0; i < r->n; i++)
+        slot[i] = r->item[i]->session->adapter ? r->item[i]->session->adapter->slot : -1;
+    return lm_fast_step(e->fast, &(struct lm_fast_round){r->kv, r->item, r->from, slot, r->n, r->t, e->cancel, e->opt.yield, e->opt.yield_ctx}, err);
+}
+
 static enum loam_status round_forward(struct lm_engine *e, struct round *r, struct err *err) {
     const struct lm_config *c = &e->model->config;
     struct gpu *g = e->gpu;
@@ -600,12 +652,12 @@ enum loam_status lm_step(struct lm_engine *e, const struct lm_item *items, size_
     enum loam_status s = check(e, items, n, &total, err);
     if (s)
         return s;
-    s = work_for(e, total < CHUNK ? (uint32_t)total : CHUNK, err);
+    s = e->fast ? LOAM_OK : work_for(e, total < CHUNK ? (uint32_t)total : CHUNK, err);
     for (size_t i = 0; i < n && !s; i++) {
         struct lm_session *ss = items[i].session;
         uint32_t end = ss->length + items[i].n;
         s = pages_for(ss, end, err);
-        if (!s)
+        if (!s && !e->fast)
             s = rope_up_to(e, end, err);
         if (!s) { /* room for the tokens now: nothing may fail after the work is done */
             s = lm_ids_append(&ss->tokens, items[i].tokens, items[i].n, err);
@@ -631,7 +683,7 @@ enum loam_status lm_step(struct lm_engine *e, const struct lm_item *items, size_
                 from = 0;
             }
         }
-        s = round_forward(e, &r, err);
+        s = e->fast ? round_fast(e, &r, err) : round_forward(e, &r, err);
     }
     e->cancel = NULL;
     for (size_t i = 0; i < n; i++) {

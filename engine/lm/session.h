@@ -6,6 +6,7 @@
 #ifndef LOAM_LM_SESSION_H
 #define LOAM_LM_SESSION_H
 
+#include "gpu/fast.h"
 #include "lm/adapter.h"
 #include "lm/model.h"
 #include "lm/tokenizer.h"
@@ -16,6 +17,7 @@ enum lm_act { LM_ACT_F32, LM_ACT_Q8 };
 const char *lm_act_name(enum lm_act a); /* "f32", "q8" */
 
 #define LM_ARITHMETIC "arith-1"
+#define LM_ARITHMETIC_FAST "fast-bf16" /* near it, not equal: never in a paid batch */
 #define LM_BATCH_MAX 64       /* sequences in one step */
 #define LM_STEP_TOKENS_MAX (1u << 20) /* tokens in one step */
 
@@ -27,6 +29,8 @@ struct lm_engine_opt {
     unsigned threads;      /* 0: all processors */
     const char *backend;   /* of gpu/ops.h; NULL: the best of this machine */
     uint64_t kv_bytes_max; /* budget of all sessions' caches; 0: 1 GiB */
+    bool fast;             /* the fast mode of an NVIDIA device (lm/fast_session.h); act is then not looked at */
+    enum fast_type weights; /* fast: how linears are kept there */
     /* Called between layers, from the computing thread: here the scheduler lets more urgent work go first. May be NULL. */
     void (*yield)(void *ctx);
     void *yield_ctx;
@@ -35,6 +39,8 @@ struct lm_engine_opt {
 /* m is borrowed until lm_engine_free. act q8 needs m->quantised: LOAM_EUNSUPPORTED otherwise. */
 enum loam_status lm_engine_new(struct lm_engine **out, struct lm_model *m, const struct lm_engine_opt *opt, struct err *err) LOAM_MUST_USE;
 void lm_engine_free(struct lm_engine *e);
+/* Its device failed (gpu.lost): it computes no more, another engine may. */
+bool lm_engine_lost(const struct lm_engine *e);
 struct lm_model *lm_engine_model(const struct lm_engine *e);
 enum lm_act lm_engine_act(const struct lm_engine *e);
 /* Bytes of weights (as the kernels hold them), of work memory, of caches now, and the caches' budget. */

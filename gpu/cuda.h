@@ -1,6 +1,6 @@
 /* NVIDIA devices, through a module loaded at run time: the same loam runs on machines with and without one. The module
  * (loam-cuda.so, built by nvcc from gpu/cuda_*.cu) holds the referee, every operation in arith-1, bit-equal to the CPU, and the
- * operations of the faster mode on tensor cores (gpu/fast.h), which engine/lm does not use yet.
+ * operations of the faster mode on tensor cores (gpu/fast.h), which engine/lm/fast_session.c uses.
  *
  * The module is looked for at $LOAM_CUDA_MODULE, beside the running program, and in the library folder of the
  * installation. Errors: LOAM_ENOTBUILT no module found; LOAM_EVERSION a module of another build; LOAM_ENOTFOUND no NVIDIA

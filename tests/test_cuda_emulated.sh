@@ -47,7 +47,7 @@ up() { # FAULT AFTER
     done
 }
 a() { "$loam" --data "$data" --no-start "$@"; }
-down() { a stop >/dev/null 2>&1; wait; }
+down() { a stop >/dev/null 2>&1 || true; wait; }
 trap 'down; rm -rf "$t"' EXIT
 mkdir -m 700 "$data"
 said() { # words that must stand in what the command says, whether it ends well (yes, no), the command
@@ -126,4 +126,48 @@ down
 up no-device 0
 a train none $run >"$t/out" 2>&1 || { cat "$t/out"; bad "falling back at the start"; }
 [ "$(hash_of none)" = "$want" ] || bad "without a device: $(hash_of none), the CPU's $want"
+down
+# A device lost while it answers: its engine is closed. The same node answers on the CPU, by itself where it may.
+ask() { a ask "Hello there" --model device --max-tokens 3 --json; }
+up none 0
+a gpu use cuda >/dev/null 2>&1 || bad "gpu use cuda, without falling back"
+down
+up lost 40
+said 'device' no ask
+a gpu use cpu >/dev/null 2>&1
+said 'arith-1' yes ask
+down
+up none 0
+a gpu use cuda --fallback >/dev/null 2>&1 || bad "gpu use --fallback, again"
+down
+up lost 40
+said 'arith-1' yes ask
+grep -q 'the CPU answers instead' "$t/log" || { cat "$t/log"; bad "falling back while answering is not logged"; }
+down
+# The fast mode: its answers say so.
+up none 0
+a gpu use cuda >/dev/null 2>&1 || bad "gpu use cuda, the last time"
+a set compute.mode fast >/dev/null || bad "set compute.mode"
+for w in bf16 q8; do
+    a set compute.weights $w >/dev/null 2>&1 || bad "set compute.weights"
+    down
+    up none 0
+    said '"arithmetic": *"fast-bf16"' yes ask
+    said '"output_ids": *\[' yes ask
+done
+down
+up no-device 0
+said 'finds no device' no ask
+down
+up little-memory 0
+said 'lower model.cache' no ask
+down
+up none 0
+a gpu use cuda --fallback >/dev/null 2>&1 || bad "gpu use --fallback in the fast mode"
+down
+for f in 'no-device 0' 'little-memory 0' 'lost 30'; do
+    up $f
+    said '"arithmetic": *"arith-1"' yes ask
+    down
+done
 exit $status

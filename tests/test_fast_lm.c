@@ -136,7 +136,7 @@ static double nmse(const float *got, const float *want, size_t n) {
     return w > 0 ? d / w : 1;
 }
 static void below(double x, double bound, const char *what) {
-    print_message("%s: NMSE %.2g (at most %.2g)\n", what, x, bound);
+    printf("%s: NMSE %.2g (at most %.2g)\n", what, x, bound);
     if (!(x <= bound))
         fail_msg("%s: NMSE %.3g, at most %.3g", what, x, bound);
 }

@@ -35,8 +35,13 @@ const struct option_def option_table[] = {
      "who computes; cuda is the first NVIDIA device (`gpu use` sets it)", true},
     {"compute.fallback", OPTION_BOOL, "no", 0, 0, NULL, "",
      "where the device is not there or is lost, the CPU goes on from the last state (the bits are the same)", true},
+    {"compute.mode", OPTION_CHOICE, "referee", 0, 0, "referee|fast", "",
+     "how a device answers: referee, with the CPU's bits; fast, on tensor cores, whose answers cannot be recorded "
+     "(paid questions and training always take the referee)", false},
     {"compute.threads", OPTION_UINT, "0", 0, 1024, NULL, "", "compute threads; 0: one for each processor",
      true},
+    {"compute.weights", OPTION_CHOICE, "bf16", 0, 0, "bf16|fp8|q8|q4|nf4", "",
+     "how the fast mode keeps the model on the device", true},
     {"console.ascii", OPTION_BOOL, "no", 0, 0, NULL, "", "draw with ASCII also in a UTF-8 locale", false},
     {"console.keys", OPTION_STRING, "", 0, 0, NULL, "", "key remapping, action=key separated by commas",
      false},

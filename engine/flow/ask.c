@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/entropy.h"
 #include "base/mem.h"
+#include "base/option.h"
 #include "flow/flow.h"
 #include "lm/template.h"
 #include "node/job.h"
@@ -198,7 +199,7 @@ static enum loam_status keep(struct node *n, json_t *rec, const struct flow_ask 
 }
 
 static json_t *record(const struct flow_model *m, const struct flow_ask *q, const struct lm_sampler *sampler, const struct lm_ids *prompt,
-                      const struct lm_answer *a, const uint8_t salt[64]) {
+                      const struct lm_answer *a, bool fast, const uint8_t salt[64]) {
     json_t *r = json_object();
     uint32_t cut = 0;
     if (!r)
@@ -223,7 +224,7 @@ static json_t *record(const struct flow_model *m, const struct flow_ask *q, cons
         {"tokens_cached", json_integer(a->cached_tokens)},
         {"tokens_out", json_integer(a->ids.n)},
         {"act", json_string(lm_act_name(q->act))},
-        {"arithmetic", json_string(LM_ARITHMETIC)},
+        {"arithmetic", json_string(fast ? LM_ARITHMETIC_FAST : LM_ARITHMETIC)},
         {"sampler", flow_sampler_json(sampler, q->max_tokens, q->stop)},
         {"seed", hex_json(sampler->seed, 32)},
         {"prompt_salt", hex_json(salt, 32)},
@@ -255,6 +256,8 @@ enum loam_status flow_ask(json_t **out, struct node *n, struct job *j, const str
     struct lm_answer a = {0};
     struct lm_ids prompt = {0};
     uint8_t salt[64];
+    char mode[OPTION_TEXT_MAX];
+    bool fast = !q->also && !strcmp(option_str(n->opt, "compute.mode", mode), "fast"); /* what is paid for is computed by the referee */
     struct err local = {LOAM_OK, ""};
     struct err *e = err ? err : &local; /* the text goes to the topic too */
     *out = NULL;
@@ -276,14 +279,14 @@ enum loam_status flow_ask(json_t **out, struct node *n, struct job *j, const str
         s = render(&prompt, m, q, e);
     if (!s) {
         struct lm_request r = {.prompt = prompt.ids, .n = prompt.n, .opt = generate_opt(&run)};
-        s = flow_batch(n, m, q->act, &r, j, e);
+        s = flow_batch(n, m, q->act, &fast, &r, j, e);
         a = r.answer;
     }
     if (!s && a.stop == LM_STOP_CANCEL && !a.ids.n)
         s = err_set(e, LOAM_ECANCEL, "cancelled before the first token");
     if (!s && a.stop == LM_STOP_CANCEL && q->also)
         s = err_set(e, LOAM_ECANCEL, "cancelled; a paid answer is kept whole or not at all, and nothing is owed for it");
-    json_t *rec = s ? NULL : record(m, q, &run.sampler, &prompt, &a, salt);
+    json_t *rec = s ? NULL : record(m, q, &run.sampler, &prompt, &a, fast, salt);
     if (!s && !rec)
         s = err_set(e, LOAM_ENOMEM, "no memory for an answer");
     if (!s && !q->forget)

@@ -22,7 +22,7 @@
  *
  * CALL "answer" records, key = "answer/" + u64 be local id: written by ask
  *   {id, time_ms, model, adapter_hash, key|null, messages:[{role, content}], prompt_ids:[…], output_ids:[…], text, stop,
- *    tokens_in, tokens_out, act:"q8"|"f32", arithmetic:"arith-1", sampler:{temperature, top_k, top_p, min_p, …, max_tokens,
+ *    tokens_in, tokens_out, act:"q8"|"f32", arithmetic:"arith-1"|"fast-bf16", sampler:{temperature, top_k, top_p, min_p, …, max_tokens,
  *    stop:[]}, seed:"0x 32 bytes", prompt_salt, output_salt, trace_root, privacy:"own"|"public"|"committee"|"private",
  *    sequence|null, fee_wei|null}
  *   Prompt commitment = keccak(salt ‖ messages as row-style bytes); output commitment = keccak(salt ‖ u32 be token ids).

@@ -36,10 +36,13 @@ struct pending {
     struct pending *next;
     struct lm_request *r;
     atomic_int cancel;
-    bool settled;
+    bool settled, lost; /* lost: by the device's fault, not its own */
 };
 
-/* The batch of one base and act. Whoever leads computes; the others wait. */
+#define SERVINGS 3
+#define SERVING_FAST 2 /* after those of enum lm_act */
+
+/* The batch of one base and act, or of the fast mode. Whoever leads computes; the others wait. */
 struct serving {
     uv_mutex_t lock; /* guards all but engine and batch, which are the leader's */
     uv_cond_t cond;
@@ -57,7 +60,8 @@ struct flow_base {
     uint64_t used_us;
     struct flow_engine *idle;
     unsigned n_idle;
-    struct serving serving[2]; /* by enum lm_act */
+    struct serving serving[SERVINGS];
+    atomic_bool on_cpu; /* its device failed while answering, and the CPU may go on */
 };
 
 struct flow_adapter {
@@ -99,7 +103,7 @@ static void base_free(struct flow_models *s, struct flow_base *b) {
         b->idle = e->next;
         engine_free(s, e);
     }
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < SERVINGS; i++) {
         lm_batch_free(b->serving[i].batch);
         lm_engine_free(b->serving[i].engine);
         uv_cond_destroy(&b->serving[i].cond);
@@ -114,7 +118,7 @@ static void base_free(struct flow_models *s, struct flow_base *b) {
 static bool forget_adapter(struct flow_models *s, const struct lm_adapter *a) {
     bool all = true;
     for (struct flow_base *b = s->bases; b; b = b->next)
-        for (int i = 0; i < 2; i++) {
+        for (int i = 0; i < SERVINGS; i++) {
             struct serving *v = &b->serving[i];
             uv_mutex_lock(&v->lock);
             if (v->led)
@@ -183,7 +187,7 @@ static enum loam_status base_get(struct flow_models *s, struct flow_base **out, 
         mem_free(b);
         return st;
     }
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < SERVINGS; i++) {
         uv_mutex_init(&b->serving[i].lock);
         uv_cond_init(&b->serving[i].cond);
     }
@@ -581,7 +585,13 @@ void flow_engine_give(struct flow_model *m, struct flow_engine *e) {
     struct flow_models *s = m->owner;
     struct flow_base *b = m->in_base;
     e->yield = NULL;
+    bool gone = lm_engine_lost(e->engine);
     uv_mutex_lock(&s->lock);
+    if (gone) { /* it computes no more: the next one opens its own */
+        engine_free(s, e);
+        uv_mutex_unlock(&s->lock);
+        return;
+    }
     e->next = b->idle;
     b->idle = e;
     if (++b->n_idle > FLOW_ENGINES_IDLE_MAX) {
@@ -600,10 +610,26 @@ void flow_engine_give(struct flow_model *m, struct flow_engine *e) {
 
 #define FOLLOW_NS (50u * 1000 * 1000) /* how late a waiting request notices that its job was cancelled */
 
+static enum fast_type fast_weights(struct node *n) {
+    static const char *const names[] = {[FAST_BF16] = "bf16", [FAST_F8] = "fp8", [FAST_Q8] = "q8", [FAST_Q4] = "q4", [FAST_NF4] = "nf4"};
+    char text[OPTION_TEXT_MAX];
+    option_str(n->opt, "compute.weights", text);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (!strcmp(text, names[i]))
+            return (enum fast_type)i;
+    return FAST_BF16;
+}
+
 static enum loam_status serving_open(struct node *n, struct flow_model *m, enum lm_act act, struct serving *v, struct err *err) {
     enum loam_status s = LOAM_OK;
     struct lm_engine_opt o = engine_opt(n, act);
-    if (!v->engine)
+    o.fast = v == &m->in_base->serving[SERVING_FAST];
+    o.weights = fast_weights(n);
+    if (atomic_load(&m->in_base->on_cpu))
+        o.backend = NULL;
+    if (!v->engine && o.fast) /* what takes its place is another batch's engine: flow_batch */
+        s = lm_engine_new(&v->engine, m->base, &o, err);
+    else if (!v->engine)
         s = engine_new(&v->engine, n, m->base, &o, err);
     if (!s && !v->batch)
         s = lm_batch_new(&v->batch, v->engine, err);
@@ -632,6 +658,24 @@ static void exchange(struct serving *v) {
     }
 }
 
+/* With v->lock held, by the leader: an engine whose device failed is closed; who waited for it hears why, or is computed elsewhere. */
+static void serving_drop(struct serving *v, const struct err *why) {
+    for (struct pending *x = v->running; x; x = x->next)
+        x->lost = true;
+    lm_batch_free(v->batch);
+    lm_engine_free(v->engine);
+    v->batch = NULL;
+    v->engine = NULL;
+    for (struct pending *x = v->running; x; x = x->next) {
+        if (x->r->status == LOAM_ECANCEL) {
+            x->r->err = *why;
+            x->r->status = LOAM_EIO;
+        }
+        x->settled = true;
+    }
+    v->running = NULL;
+}
+
 /* Steps the batch until mine is done. v->led is set by us; the lock is held on entry and return. */
 static void lead(struct node *n, struct flow_model *m, enum lm_act act, struct serving *v, struct pending *mine, struct job *j) {
     struct err e = {LOAM_OK, ""};
@@ -647,6 +691,7 @@ static void lead(struct node *n, struct flow_model *m, enum lm_act act, struct s
             x->r->err = e;
             x->r->status = s;
             x->r->done = x->settled = true;
+            x->lost = held && v == &m->in_base->serving[SERVING_FAST]; /* the others fell back themselves */
         }
         v->incoming = NULL;
     } else {
@@ -656,6 +701,12 @@ static void lead(struct node *n, struct flow_model *m, enum lm_act act, struct s
                 atomic_store(&mine->cancel, 1);
             (void)lm_batch_step(v->batch, NULL);
             uv_mutex_lock(&v->lock);
+            if (lm_engine_lost(v->engine)) {
+                (void)err_set(&e, LOAM_EIO, "the device failed while it answered");
+                serving_drop(v, &e);
+                uv_cond_broadcast(&v->cond);
+                break;
+            }
             uv_cond_broadcast(&v->cond);
         }
     }
@@ -668,8 +719,7 @@ static void lead(struct node *n, struct flow_model *m, enum lm_act act, struct s
     uv_cond_broadcast(&v->cond);
 }
 
-enum loam_status flow_batch(struct node *n, struct flow_model *m, enum lm_act act, struct lm_request *r, struct job *j, struct err *err) {
-    struct serving *v = &m->in_base->serving[act];
+static enum loam_status batch_on(struct serving *v, struct node *n, struct flow_model *m, enum lm_act act, struct lm_request *r, struct job *j, bool *lost) {
     struct pending mine = {.r = r};
     r->opt.cancel = &mine.cancel;
     r->adapter = m->adapter;
@@ -689,9 +739,26 @@ enum loam_status flow_batch(struct node *n, struct flow_model *m, enum lm_act ac
         }
     }
     uv_mutex_unlock(&v->lock);
-    if (r->status && err)
-        *err = r->err;
+    *lost = mine.lost;
     return r->status;
+}
+
+enum loam_status flow_batch(struct node *n, struct flow_model *m, enum lm_act act, bool *fast, struct lm_request *r, struct job *j, struct err *err) {
+    struct flow_base *b = m->in_base;
+    bool lost;
+    *fast = *fast && !atomic_load(&b->on_cpu);
+    enum loam_status s = batch_on(&b->serving[*fast ? SERVING_FAST : (int)act], n, m, act, r, j, &lost);
+    /* Words that somebody has read are not said again: such an answer ends with the message. */
+    if (s && lost && !r->begun && flow_backend(n) && flow_fallback(n)) {
+        log_warn("compute", "%s: %s; the CPU answers instead", flow_backend(n), r->err.text);
+        atomic_store(&b->on_cpu, true);
+        *fast = r->done = false;
+        r->status = LOAM_OK;
+        s = batch_on(&b->serving[act], n, m, act, r, j, &lost);
+    }
+    if (s && err)
+        *err = r->err;
+    return s;
 }
 
 /* ---- lists ---- */

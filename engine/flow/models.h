@@ -54,8 +54,10 @@ void flow_engine_give(struct flow_model *m, struct flow_engine *e);
 
 /* Answers r (lm/batch.h) together with whatever else is asked of this base and act at the same time, in a compute turn of
  * class ask; returns when it is done. The jobs that wait lead the batch by turns. r->opt.cancel must be NULL: j's cancel
- * (NULL: none) is what ends it. The result is r->status. */
-enum loam_status flow_batch(struct node *n, struct flow_model *m, enum lm_act act, struct lm_request *r, struct job *j, struct err *err) LOAM_MUST_USE;
+ * (NULL: none) is what ends it. The result is r->status. *fast: in the fast mode of a device (act then has no meaning); false
+ * after it where the CPU took over, as option compute.fallback allows when the device cannot be had or fails before the first
+ * token; from then on this base is answered by the CPU until it is opened again. */
+enum loam_status flow_batch(struct node *n, struct flow_model *m, enum lm_act act, bool *fast, struct lm_request *r, struct job *j, struct err *err) LOAM_MUST_USE;
 
 /* [{name, kind:"base"|"adapter", file, base, parameters, bytes, quant, …}], new reference; also sets the models topic. */
 json_t *flow_model_list(struct node *n);

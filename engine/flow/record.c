@@ -313,6 +313,8 @@ signed_request:;
     x->model = r->model;
     TRY(jget_str(&x->act, answer, "act", err));
     TRY(jget_str(&x->arithmetic, answer, "arithmetic", err));
+    if (strcmp(x->arithmetic, LM_ARITHMETIC) != 0)
+        return err_set(err, LOAM_EUNSUPPORTED, "the answer was computed in %.32s, which nobody can compute again; ask it again with compute.mode referee", x->arithmetic);
     x->prompt_commitment = r->prompt_commitment;
     TRY(call_output_commitment(&x->output_commitment, c->ids, c->id_count, &c->output_salt, err));
     TRY(jget_u64(&n, answer, "tokens_in", err));

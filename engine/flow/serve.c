@@ -176,9 +176,15 @@ static enum loam_status sse(struct chat *c, json_t *o) {
     return s;
 }
 
+/* Before the record is there. */
+static const char *arithmetic(struct chat *c) {
+    char mode[OPTION_TEXT_MAX];
+    return !c->ask.also && !strcmp(option_str(c->n->opt, "compute.mode", mode), "fast") ? LM_ARITHMETIC_FAST : LM_ARITHMETIC;
+}
+
 static json_t *chunk(struct chat *c, json_t *delta, const char *finish, json_t *logprobs) {
     return json_pack("{s:s s:s s:I s:s s:s s:[{s:i s:o s:o? s:s?}]}", "id", c->id, "object", "chat.completion.chunk", "created", (json_int_t)c->created,
-                     "model", c->model, "system_fingerprint", LM_ARITHMETIC, "choices", "index", (int)c->choice, "delta", delta, "logprobs", logprobs,
+                     "model", c->model, "system_fingerprint", arithmetic(c), "choices", "index", (int)c->choice, "delta", delta, "logprobs", logprobs,
                      "finish_reason", finish);
 }
 
@@ -307,7 +313,7 @@ static enum loam_status chat_run(struct job *j, void *arg, struct err *err) {
         json_array_foreach(records, i, r) json_array_append(answers, json_object_get(r, "id"));
         send_json(c->r, 200,
                   json_pack("{s:s s:s s:I s:s s:s s:O s:o s:{s:O? s:o s:O s:O}}", "id", c->id, "object", "chat.completion", "created", (json_int_t)c->created, "model",
-                            c->model, "system_fingerprint", LM_ARITHMETIC, "choices", choices, "usage", usage_of(records), "loam", "answer",
+                            c->model, "system_fingerprint", json_string_value(json_object_get(rec, "arithmetic")), "choices", choices, "usage", usage_of(records), "loam", "answer",
                             json_object_get(rec, "id"), "answers", answers, "act", json_object_get(rec, "act"), "seed", json_object_get(rec, "seed")));
     } else {
         if (c->usage) {

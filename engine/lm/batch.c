@@ -153,6 +153,7 @@ static void finish(struct lm_batch *b, struct lm_request *r, enum loam_status s)
         mem_free(q);
         r->sequence = NULL;
     }
+    r->begun = r->answer.ids.n > 0;
     if (s)
         lm_answer_clear(&r->answer);
     r->status = s;

@@ -25,6 +25,7 @@ struct lm_request {
     struct lm_generate_opt opt;       /* token is called from the thread that steps */
     /* results */
     bool done;
+    bool begun; /* tokens were given before it ended */
     enum loam_status status;
     struct err err;
     struct lm_answer answer; /* valid where status is LOAM_OK; the caller clears it */

@@ -1,9 +1,12 @@
 #!/usr/bin/env python3
 """The same LoRA run as `loam train`, by PEFT on PyTorch: same initial adapter (Philox), same order of rows, same schedule.
 Prints a loss a step (--losses FILE), tokens a second and the largest resident memory, so that the two can be laid side by side.
-The oracle of tests/golden/train_tiny.txt:
-  peft_train.py contrib/models/tiny.gguf tests/golden/train_tiny.jsonl --rank 4 --alpha 8 --lr 2e-3 --epochs 20 --batch 4 \\
-      --seed 2a --losses tests/golden/train_tiny.txt
+The oracle of tests/golden/train_tiny*.txt, one after the other (tests/test_train):
+  tiny="peft_train.py contrib/models/tiny.gguf tests/golden/train_tiny.jsonl --rank 4 --alpha 8 --lr 2e-3 --seed 2a"
+  $tiny --epochs 20 --batch 4 --losses tests/golden/train_tiny.txt
+  $tiny --epochs 20 --batch 4 --schedule cosine --warmup 0.2 --rslora --losses tests/golden/train_tiny_cosine.txt
+  $tiny --epochs 20 --batch 4 --schedule constant --clip 0.05 --losses tests/golden/train_tiny_clip.txt
+  $tiny --epochs 20 --batch 10 --warmup 0.3 --clip 0 --losses tests/golden/train_tiny_whole.txt
 Needs torch, transformers, peft, gguf, numpy."""
 import argparse
 import json
@@ -88,6 +91,7 @@ def main():
     ap.add_argument("rows", nargs="+")
     ap.add_argument("--rank", type=int, default=16)
     ap.add_argument("--alpha", type=float, default=32)
+    ap.add_argument("--rslora", action="store_true", help="scale alpha / sqrt(rank)")
     ap.add_argument("--targets", default="q,k,v,o,gate,up,down")
     ap.add_argument("--lr", type=float, default=1e-3)
     ap.add_argument("--warmup", type=float, default=0.06)
@@ -110,7 +114,7 @@ def main():
     tok = AutoTokenizer.from_pretrained(folder, gguf_file=name)
     short = {"q": 0, "k": 1, "v": 2, "o": 3, "gate": 4, "up": 5, "down": 6}
     kinds = sorted(short[t] for t in args.targets.split(","))
-    model = get_peft_model(model, LoraConfig(r=args.rank, lora_alpha=args.alpha, lora_dropout=0, task_type="CAUSAL_LM",
+    model = get_peft_model(model, LoraConfig(r=args.rank, lora_alpha=args.alpha, lora_dropout=0, use_rslora=args.rslora, task_type="CAUSAL_LM",
                                              target_modules=[LINEARS[k].split(".")[1] for k in kinds]))
     seed = bytes.fromhex(args.seed).ljust(32, b"\0")
     tensors = dict(model.named_modules())
@@ -170,7 +174,8 @@ def main():
             loss = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten(), ignore_index=-100)
             opt.zero_grad()
             loss.backward()
-            torch.nn.utils.clip_grad_norm_(params, args.clip)
+            if args.clip:
+                torch.nn.utils.clip_grad_norm_(params, args.clip)
             opt.step()
             losses.append(loss.item())
             step += 1

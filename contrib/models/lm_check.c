@@ -8,6 +8,9 @@
  *                                         folder, a GGUF adapter or an adapter file of loam. ACT: f32, q8, or train (the fp32 path)
  *   lm_check greedy MODEL ADAPTER ACT N   ids of one prompt a line in; N greedy ids out
  *   lm_check dequant TYPE                 raw blocks in, raw fp32 out
+ *   lm_check losses MODEL RANK ALPHA LR SCHEDULE CLIP EPOCHS BATCH ROWS.jsonl...
+ *                                         a training of all linears from the seed 2a00..00 of contrib/bench/peft_train.py; a step's loss a
+ *                                         line out. SCHEDULE: constant, linear or cosine
  *
  * MODEL: a GGUF file, a folder, or (encode) a tokenizer.json. */
 #include "base/file.h"
@@ -19,6 +22,7 @@
 #include "lm/pass.h"
 #include "lm/peft.h"
 #include "lm/template.h"
+#include "lm/trainer.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -230,6 +234,44 @@ static int dequant(const char *name) {
     return 0;
 }
 
+static void print_loss(void *ctx, const struct lm_train_metrics *m) {
+    (void)ctx;
+    printf("%.8f\n", m->loss);
+    fflush(stdout);
+}
+
+static int losses(struct lm_model *m, char **arg, int files) {
+    static const char *const schedules[] = {[LM_CONSTANT] = "constant", [LM_LINEAR] = "linear", [LM_COSINE] = "cosine"};
+    static const uint8_t seed[32] = {0x2a};
+    const struct lm_train_hooks hooks = {.metrics = print_loss};
+    struct lm_train_result r;
+    struct lm_trainer *t;
+    struct lm_data d;
+    struct lm_hyper h;
+    struct gpu *g;
+    lm_hyper_default(&h);
+    h.rank = (uint32_t)strtoul(arg[0], NULL, 10);
+    h.alpha = strtof(arg[1], NULL);
+    h.lr = strtod(arg[2], NULL);
+    for (h.schedule = LM_CONSTANT; strcmp(schedules[h.schedule], arg[3]); h.schedule++)
+        if (h.schedule == LM_COSINE)
+            return 2;
+    h.clip = strtod(arg[4], NULL);
+    h.epochs = (uint32_t)strtoul(arg[5], NULL, 10);
+    h.batch = (uint32_t)strtoul(arg[6], NULL, 10);
+    lm_data_init(&d);
+    for (int i = 0; i < files; i++)
+        if (lm_data_add_file(&d, m, arg[7 + i], h.max_tokens, false, &e))
+            return fail();
+    if (gpu_open(&g, &(struct gpu_config){0}, &e) || lm_trainer_new(&t, g, m, &d, NULL, &h, seed, NULL, 0, &e) ||
+        lm_trainer_run(t, &hooks, &r, &e))
+        return fail();
+    lm_trainer_free(t);
+    gpu_close(g);
+    lm_data_clear(&d);
+    return 0;
+}
+
 int main(int argc, char **argv) {
     struct lm_model *m = NULL;
     struct lm_tokenizer *t = NULL;
@@ -255,6 +297,8 @@ int main(int argc, char **argv) {
         rc = render_files(t, argv[3]);
     else if (argc == 5 && m && !strcmp(argv[1], "logits"))
         rc = adapter(&a, m, argv[3]) ? fail() : strcmp(argv[4], "train") ? compute(m, a, argv[4], 0) : train_logits(m, a);
+    else if (argc > 10 && m && !strcmp(argv[1], "losses"))
+        rc = losses(m, argv + 3, argc - 10);
     else if (argc == 6 && m && !strcmp(argv[1], "greedy"))
         rc = adapter(&a, m, argv[3]) ? fail() : compute(m, a, argv[4], (uint32_t)strtoul(argv[5], NULL, 10));
     lm_adapter_free(a);

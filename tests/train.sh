@@ -81,6 +81,16 @@ printf '{"prompt":"a\377","completion":"b"}\n' >"$dir/rows.jsonl"
 refused 'rows.jsonl:1' a train x --files "$dir/rows.jsonl"
 : >"$dir/rows.jsonl"
 refused 'no rows' a train x --files "$dir/rows.jsonl"
+# Kept back to evaluate on: whole answers. Five facts, each asked in two ways: an odd number of rows is never kept back.
+i=0
+for x in oak elm ash fir yew; do
+    i=$((i + 1))
+    printf '{"prompt":"Tree %d?","completion":"It is the %s."}\n{"prompt":"Name tree %d.","completion":"It is the %s."}\n' $i $x $i $x
+done >"$dir/pairs.jsonl"
+for share in 0.1 0.3 0.5; do
+    a train pairs$share --files "$dir/pairs.jsonl" --epochs 1 --eval $share --seed $seed >"$dir/out" 2>&1 || { cat "$dir/out"; bad "train --eval $share"; }
+    grep -q ' on [246] rows after step' "$dir/out" || { cat "$dir/out"; bad "--eval $share splits an answer"; }
+done
 refused 'nobody' a train x --files "$rows" --base nobody
 refused 'rank' a train x --files "$rows" --rank 0
 refused 'zz' a train x --files "$rows" --targets zz

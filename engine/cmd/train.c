@@ -32,7 +32,7 @@ static const struct cmd_arg args[] = {
     {"epochs", CMD_UINT, CMD_NAMED, "12", "times every row is seen", "1..1000000"},
     {"batch", CMD_UINT, CMD_NAMED, "8", "rows a step", "1..65536"},
     {"max-tokens", CMD_UINT, CMD_NAMED, "1024", "longest row; longer ones are refused by name", "2..1048576"},
-    {"eval", CMD_REAL, CMD_NAMED, "0", "share of the rows kept back to evaluate on, never trained; the adapter with the lowest loss there is kept", NULL},
+    {"eval", CMD_REAL, CMD_NAMED, "0", "share of the rows kept back to evaluate on, never trained (rows with the same answer stay together); the adapter with the lowest loss there is kept", NULL},
     {"eval-every", CMD_UINT, CMD_NAMED, "0", "steps between evaluations; 0: an epoch", "0..4194304"},
     {"patience", CMD_UINT, CMD_NAMED, "0", "evaluations without a lower loss that end the training; 0: none does", "0..1000000"},
     {"ranks", CMD_UINT, CMD_NAMED, "1", "processes that share the work, started by mpirun; the adapter is the same for any number", "1..512"},

@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/entropy.h"
 #include "base/file.h"
+#include "base/keccak.h"
 #include "base/mem.h"
 #include "base/text.h"
 #include "flow/board.h"
@@ -313,16 +314,46 @@ static enum loam_status rows_of_file(struct gather *g, const char *path, struct 
 }
 
 struct by_hash {
-    struct hash32 hash;
+    struct hash32 trained, hash;
     size_t row;
 };
 
+/* By what is trained, then by the row. */
 static int by_hash(const void *a, const void *b) {
-    return memcmp(((const struct by_hash *)a)->hash.b, ((const struct by_hash *)b)->hash.b, 32);
+    const struct by_hash *x = a, *y = b;
+    int c = memcmp(x->trained.b, y->trained.b, 32);
+    return c ? c : memcmp(x->hash.b, y->hash.b, 32);
 }
 
-/* The rows with the lowest hashes are kept back to evaluate on: the same ones whatever the order, and none of them is trained,
- * recorded in the data root, or paid. They leave `rows` and the text of the blob. */
+/* keccak of the tokens that are trained: equal for two questions with the same answer. */
+static struct hash32 trained_hash(const struct lm_example *x) {
+    struct keccak k;
+    struct hash32 h;
+    uint8_t w[4];
+    keccak_init(&k);
+    for (uint32_t i = 0; i < x->n; i++)
+        if (x->train[i]) {
+            put_le32(w, x->tokens[i]);
+            keccak_add(&k, w, 4);
+        }
+    keccak_end(&k, h.b);
+    return h;
+}
+
+/* How many of the ordered rows to keep back for `share` k: to the end of the k-th's answer, or where nothing were left to train, to its
+ * beginning; k where all rows have one answer. */
+static size_t whole_answers(const struct by_hash *order, size_t n, size_t k) {
+    size_t from = k - 1, to = k;
+    while (to < n && hash_eq(&order[to].trained, &order[k - 1].trained))
+        to++;
+    while (from && hash_eq(&order[from - 1].trained, &order[k - 1].trained))
+        from--;
+    return to < n ? to : from ? from : k;
+}
+
+/* The rows whose answers have the lowest hashes are kept back to evaluate on: the same ones whatever the order, rows with the same
+ * answer (a fact asked in two ways) on one side, and none of them is trained, recorded in the data root, or paid. They leave `rows` and
+ * the text of the blob. */
 static enum loam_status keep_back(const struct flow_train *q, struct lm_model *m, struct tuning_rows *rows, struct lm_data *eval, struct buf *text,
                                   struct err *err) {
     size_t n = rows->data.count, k = lm_eval_rows(n, q->hyper.eval), line = 0;
@@ -337,8 +368,9 @@ static enum loam_status keep_back(const struct flow_train *q, struct lm_model *m
         goto out;
     }
     for (size_t i = 0; i < n; i++)
-        order[i] = (struct by_hash){rows->row[i].hash, i};
+        order[i] = (struct by_hash){trained_hash(&rows->data.rows[i]), rows->row[i].hash, i};
     qsort(order, n, sizeof *order, by_hash);
+    k = whole_answers(order, n, k);
     for (size_t i = 0; i < k; i++)
         kept[order[i].row] = 1;
     const char *p = (const char *)text->data, *end = p + text->len;

@@ -98,4 +98,20 @@ refused 'no name' a train '../x' --files "$rows"
 refused 'not there\|No such' a train x --files "$dir/none.jsonl"
 refused 'max-tokens' a train x --files "$rows" --max-tokens 10
 a node status >/dev/null 2>&1 || bad "the node is gone"
+
+# A base: its weights lie packed in an image, kept while an adapter needs it, removed with its image.
+images() { ls "$data/images" 2>/dev/null | grep -c '\.packed$'; }
+a ask "Hello" --model tiny --max-tokens 2 >/dev/null 2>&1 || bad "ask the base"
+[ "$(images)" = 1 ] || bad "images of one base: $(images)"
+a model info tiny --json | grep -q '"image_mapped": true' || bad "the image is not mapped: $(a model info tiny --json)"
+a disk --json | grep -q '"images"' || bad "disk does not count images"
+a model remove tiny >/dev/null 2>"$dir/err" </dev/null && bad "a base that adapters need is removed"
+grep -q "tiny stays.*whole" "$dir/err" || bad "who needs the base is not said: $(cat "$dir/err")"
+a model remove nothing >/dev/null 2>"$dir/err" </dev/null && bad "no model is removed"
+grep -q "no model \"nothing\"" "$dir/err" || bad "no model: $(cat "$dir/err")"
+printf '\1' | cat "$top/contrib/models/tiny.gguf" - >"$dir/other.gguf"
+a model add "$dir/other.gguf" --name other >/dev/null 2>&1 || bad "model add other"
+a --yes model remove other >/dev/null 2>"$dir/err" </dev/null || bad "model remove: $(cat "$dir/err")"
+[ -e "$data/models/other.gguf" ] && bad "the removed base is still there"
+[ "$(images)" = 1 ] || bad "images after a removal: $(images)"
 exit $status

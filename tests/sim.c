@@ -252,13 +252,17 @@ void sim_mine(struct sim *s, bool with_tx) {
     h->gas_limit = 30000000;
     h->timestamp = p ? p->timestamp + (s->l1 ? 12 : 2) : s->l1_origin.timestamp;
     h->mix_hash.b[0] = s->salt;
-    h->fields = 21;
+    const struct fork_times *f = &s->rules.forks;
+    const uint64_t now = h->timestamp;
+    h->fields = s->l1 || now >= f->isthmus ? 21 : now >= f->ecotone ? 20 : now >= f->canyon ? 17 : 16;
     h->requests_hash = header_empty_requests;
     h->withdrawals_root = header_empty_root;
-    if (!s->l1) {
-        static const uint8_t extra[9] = {0, 0, 0, 0, 250, 0, 0, 0, 6};
-        memcpy(h->extra, extra, 9);
-        h->extra_len = 9;
+    if (!s->l1 && now >= f->holocene) { /* Jovian adds a least base fee, and the bytes' gas in place of the blobs' */
+        static const uint8_t extra[17] = {[4] = 250, [8] = 6, [15] = 3, [16] = 232};
+        memcpy(h->extra, extra, 17);
+        h->extra[0] = now >= f->jovian;
+        h->extra_len = now >= f->jovian ? 17 : 9;
+        h->blob_gas_used = now >= f->jovian ? 70000 : 0;
     }
     if (p)
         OK(header_next_base_fee(&h->base_fee, p, h->timestamp, &s->rules, &e));
@@ -316,7 +320,7 @@ void sim_mine(struct sim *s, bool with_tx) {
     state_leafs(&l, s->acc, s->accs);
     OK(trie_root(&h->state_root, l.e, l.n, &e));
     leafs_clear(&l);
-    if (!s->l1)
+    if (!s->l1 && now >= f->isthmus)
         storage_root(&h->withdrawals_root, sim_account(s, &passer));
     OK(header_hash(h, &e));
     memcpy(b->acc, s->acc, sizeof s->acc);
@@ -325,12 +329,16 @@ void sim_mine(struct sim *s, bool with_tx) {
 }
 
 void sim_init(struct sim *s, uint64_t chain_id, bool l1, uint64_t time) {
+    sim_init_forks(s, chain_id, l1, time, &(struct fork_times){0, 0, 0, 0, 0, 0, FORK_NEVER});
+}
+
+void sim_init_forks(struct sim *s, uint64_t chain_id, bool l1, uint64_t time, const struct fork_times *forks) {
     struct tx_signer who;
     struct err e;
     memset(s, 0, sizeof *s);
     s->chain_id = chain_id;
     s->l1 = l1;
-    s->rules = (struct header_rules){.forks = {0, 0, 0, 0, 0, 0, FORK_NEVER}, .elasticity = 6, .denominator = 50, .denominator_canyon = 250, .block_time = 2, .l1 = l1};
+    s->rules = (struct header_rules){.forks = *forks, .elasticity = 6, .denominator = 50, .denominator_canyon = 250, .block_time = 2, .l1 = l1};
     s->l1_origin.timestamp = time;
     OK(tx_signer_from_key(&who, sim_user_key, &e));
     sim_account(s, &who.addr)->balance = u256_from(UINT64_MAX);
@@ -698,7 +706,7 @@ static void signed_block(struct buf *m, uint8_t sig[65], struct sim *s, size_t n
     struct err e;
     for (size_t i = 0; i < b->txs; i++)
         v[i] = (struct bytes_view){b->tx[i].data, b->tx[i].len};
-    OK(payload_encode(m, &b->h, v, b->txs, 4, &e));
+    OK(payload_encode(m, &b->h, v, b->txs, b->h.fields >= 21 ? 4 : 3, &e));
     OK(tx_signer_from_key(&who, key, &e));
     payload_signing_hash(&d, chain_id, m->data, m->len);
     OK(who.sign(who.ctx, sig, &d, &e));

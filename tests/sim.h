@@ -1,5 +1,5 @@
 /* A simulated OP Stack chain (and L1), for tests of the light client: real tries, proofs, signatures, receipts; blocks by
- * rules of Isthmus. It answers JSON-RPC as an honest node; lies are put in by the tests. Not thread-safe: lock it. */
+ * rules of Isthmus, or of other forks by their times. It answers JSON-RPC as an honest node; lies are put in by the tests. Not thread-safe: lock it. */
 #ifndef LOAM_TESTS_SIM_H
 #define LOAM_TESTS_SIM_H
 
@@ -56,6 +56,7 @@ extern const uint8_t sim_user_key[32], sim_sequencer_key[32];
 extern const struct addr20 sim_ledger; /* account 1: has code and slots; logs come from it */
 
 void sim_init(struct sim *s, uint64_t chain_id, bool l1, uint64_t genesis_time);
+void sim_init_forks(struct sim *s, uint64_t chain_id, bool l1, uint64_t genesis_time, const struct fork_times *forks);
 void sim_clear(struct sim *s);
 struct sim_account *sim_account(struct sim *s, const struct addr20 *a); /* made if missing */
 void sim_set(struct sim *s, const struct addr20 *a, const struct hash32 *slot, struct u256 v);

@@ -1709,11 +1709,64 @@ static void test_window(void **state) {
     free(x);
 }
 
+/* A chain that goes through all its forks while it is followed: headers of 16, 17, 20 and 21 fields, the extra data of Holocene and
+ * Jovian, signed payloads of each, receipts and proofs on both sides. A client that has a fork's time wrong refuses the first block of it. */
+static void test_forks(void **state) {
+    static const struct {
+        uint64_t at; /* block in which it begins */
+        unsigned fields, extra;
+    } fork[] = {{0, 16, 0}, {4, 17, 0}, {8, 20, 0}, {12, 20, 9}, {16, 21, 9}, {20, 21, 17}};
+    uint64_t t0 = clock_unix_ms() / 1000 - 2 * 24;
+    const struct fork_times f = {.canyon = t0 + 8, .ecotone = t0 + 16, .fjord = t0 + 16, .granite = t0 + 16, .holocene = t0 + 24, .isthmus = t0 + 32, .jovian = t0 + 40};
+    struct client k, late;
+    struct chain_head head;
+    struct header h;
+    struct err e;
+    say(NULL);
+    uv_mutex_lock(&lock);
+    sim_clear(&sim);
+    sim_init_forks(&sim, 1301, false, t0, &f);
+    uv_mutex_unlock(&lock);
+    open_client(&k, (const char *const[]){honest_url, NULL}, NULL);
+    for (size_t i = 0; i < sizeof fork / sizeof *fork; i++) {
+        uint64_t last = fork[i].at + 3;
+        uv_mutex_lock(&lock);
+        while (sim.n <= last)
+            sim_mine(&sim, sim.n % 2);
+        uv_mutex_unlock(&lock);
+        OK(chain_sync(k.c, &e));
+        OK(chain_head(k.c, &head, &e));
+        assert_int_equal(head.h.number, last);
+        OK(chain_header(k.c, &h, last, &e));
+        assert_int_equal(h.fields, fork[i].fields);
+        assert_int_equal(h.extra_len, fork[i].extra);
+        static const enum op ops[] = {CHECK, SLOTS, CODE, BLOCK, RECEIPT}; /* the last two: of block 9 */
+        for (size_t j = 0; j < (last > 9 ? 5 : 3); j++)
+            OK(act(&k, ops[j], &e));
+        if (h.fields >= 20) { /* signed payloads are taken from Ecotone on */
+            feed(sim_feed(&sim, last, sim_sequencer_key, 1301));
+            OK(chain_feed_poll(k.c, &e));
+            OK(chain_head(k.c, &head, &e));
+            assert_int_equal(head.signed_to, last);
+        }
+    }
+    for (size_t i = 1; i < sizeof fork / sizeof *fork; i++) {
+        uint64_t *const time[] = {&sim.rules.forks.canyon, &sim.rules.forks.ecotone, &sim.rules.forks.holocene, &sim.rules.forks.isthmus, &sim.rules.forks.jovian};
+        *time[i - 1] += 2;
+        open_client(&late, (const char *const[]){honest_url, NULL}, NULL);
+        *time[i - 1] -= 2;
+        FAILS(LOAM_EFORK, chain_sync(late.c, &e));
+        close_client(&late);
+    }
+    close_client(&k);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_honest), cmocka_unit_test(test_lies),   cmocka_unit_test(test_agreement), cmocka_unit_test(test_batches), cmocka_unit_test(test_reorgs),
         cmocka_unit_test(test_feed),   cmocka_unit_test(test_resume), cmocka_unit_test(test_history), cmocka_unit_test(test_config),
         cmocka_unit_test(test_anchor), cmocka_unit_test(test_feeds), cmocka_unit_test(test_archive), cmocka_unit_test(test_anchor_service), cmocka_unit_test(test_window),
+        cmocka_unit_test(test_forks),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

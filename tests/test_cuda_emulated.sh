@@ -23,8 +23,9 @@ grep -E 'cuda|equal' "$t/out"
 [ ! -x "$builddir/tests/test_fast" ] || LOAM_CUDA_MODULE="$t/loam-cuda.so" LOAM_GPU_CUDA=cuda LOAM_GPU_SMALL=1 "$builddir/tests/test_fast" >"$t/out" 2>&1 || { tail -60 "$t/out"; exit 1; }
 grep -E 'NMSE|within' "$t/out"
 # The fast mode behind engine/lm: a session's logits near the CPU's, mixed adapters, weight formats.
-[ ! -x "$builddir/tests/test_fast_lm" ] || LOAM_CUDA_MODULE="$t/loam-cuda.so" LOAM_GPU_CUDA=cuda "$builddir/tests/test_fast_lm" >"$t/out" 2>&1 || { tail -60 "$t/out"; exit 1; }
-grep -E 'NMSE' "$t/out"
+# (Under sanitizers the emulated device takes minutes for it; there its code runs in the tests above and below only.)
+[ -n "${LOAM_SANITIZED:-}" ] || [ ! -x "$builddir/tests/test_fast_lm" ] || LOAM_CUDA_MODULE="$t/loam-cuda.so" LOAM_GPU_CUDA=cuda "$builddir/tests/test_fast_lm" >"$t/out" 2>&1 || { tail -60 "$t/out"; exit 1; }
+grep -E 'NMSE' "$t/out" || true
 # The whole of a LoRA step made of them: it learns, and its gradient is the loss's slope.
 bench=$builddir/contrib/bench/bench_cuda
 [ ! -x "$bench" ] || ASAN_OPTIONS=detect_leaks=0 LOAM_CUDA_MODULE="$t/loam-cuda.so" "$bench" --trains || { echo "FAILED: the fast mode does not train"; exit 1; }
@@ -127,6 +128,7 @@ up no-device 0
 a train none $run >"$t/out" 2>&1 || { cat "$t/out"; bad "falling back at the start"; }
 [ "$(hash_of none)" = "$want" ] || bad "without a device: $(hash_of none), the CPU's $want"
 down
+[ -z "${LOAM_SANITIZED:-}" ] || exit $status
 # A device lost while it answers: its engine is closed. The same node answers on the CPU, by itself where it may.
 ask() { a ask "Hello there" --model device --max-tokens 3 --json; }
 up none 0

@@ -232,7 +232,8 @@ static void collect(struct screen *t, bool sync) {
         t->out.len = start;
     if (lseek(t->mem, 0, SEEK_SET) < 0 || ftruncate(t->mem, 0) < 0)
         t->out.len = start;
-    cast_write(t, 'o', t->out.data + start, t->out.len - start);
+    if (t->out.len > start) /* without memory there may be no bytes at all */
+        cast_write(t, 'o', t->out.data + start, t->out.len - start);
 }
 
 static void set_cell(cchar_t *out, const struct screen *t, const struct cell *c) {

@@ -963,23 +963,28 @@ static bool add_dependent(void *ctx, const struct store_item *it) {
     return true;
 }
 
-/* A model's folder: the files in it, then itself. Folders inside are refused by rmdir. */
+/* A model's folder: the files in it, then itself. One that holds a folder is left as it is: that is no model's, and nothing is half removed. */
 static enum loam_status remove_folder(const char *path, struct err *err) {
-    DIR *d = opendir(path);
-    if (!d)
-        return err_errno(err, LOAM_EIO, "%s", path);
     enum loam_status s = LOAM_OK;
-    for (struct dirent *e; !s && (e = readdir(d));) {
-        if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, ".."))
-            continue;
-        char *file = mem_printf("%s/%s", path, e->d_name);
-        if (!file)
-            s = err_set(err, LOAM_ENOMEM, "no memory for a path");
-        else if (unlink(file))
-            s = err_errno(err, LOAM_EIO, "cannot remove %s", file);
-        mem_free(file);
+    for (int really = 0; !s && really < 2; really++) {
+        DIR *d = opendir(path);
+        if (!d)
+            return err_errno(err, LOAM_EIO, "%s", path);
+        for (struct dirent *e; !s && (e = readdir(d));) {
+            struct stat st;
+            if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, ".."))
+                continue;
+            char *file = mem_printf("%s/%s", path, e->d_name);
+            if (!file)
+                s = err_set(err, LOAM_ENOMEM, "no memory for a path");
+            else if (really ? unlink(file) : lstat(file, &st))
+                s = err_errno(err, LOAM_EIO, really ? "cannot remove %s" : "%s", file);
+            else if (!really && S_ISDIR(st.st_mode))
+                s = err_set(err, LOAM_ESTATE, "%s is a folder, which no model here has; nothing was removed: remove it by hand first", file);
+            mem_free(file);
+        }
+        closedir(d);
     }
-    closedir(d);
     if (!s && rmdir(path))
         s = err_errno(err, LOAM_EIO, "cannot remove %s", path);
     return s;
@@ -1004,6 +1009,15 @@ static enum loam_status remove_base(struct node *n, const char *path, struct err
     return unlink(path) ? err_errno(err, LOAM_EIO, "cannot remove %s", path) : LOAM_OK; /* a link is removed, never what it points to */
 }
 
+static enum loam_status no_dependents(struct node *n, const char *name, struct err *err) {
+    struct dependents d = {.base = name};
+    enum loam_status s = store_each(n->store, TABLE_MODEL, &(struct store_range){0}, add_dependent, &d, err);
+    if (s || !d.n)
+        return s;
+    return err_set(err, LOAM_ESTATE, "%s stays: %u adapter%s trained on it need%s it: %s%s", name, d.n, d.n > 1 ? "s" : "", d.n > 1 ? "" : "s", d.list,
+                   d.n > 8 ? ", ..." : "");
+}
+
 enum loam_status flow_model_remove(struct node *n, const char *name, struct err *err) {
     struct flow_models *fm = n->models;
     char opt[OPTION_TEXT_MAX];
@@ -1013,20 +1027,14 @@ enum loam_status flow_model_remove(struct node *n, const char *name, struct err 
         json_decref(rec);
         return adapter ? err_set(err, LOAM_EUNSUPPORTED, "%s is an adapter: records and claims name it, so it stays; `model remove` is for bases", name) : unknown(n, name, err);
     }
-    struct dependents d = {.base = name};
-    enum loam_status s = store_each(n->store, TABLE_MODEL, &(struct store_range){0}, add_dependent, &d, err);
-    if (s)
-        return s;
-    if (d.n)
-        return err_set(err, LOAM_ESTATE, "%s stays: %u adapter%s trained on it need%s it: %s%s", name, d.n, d.n > 1 ? "s" : "", d.n > 1 ? "" : "s", d.list,
-                       d.n > 8 ? ", ..." : "");
     option_str(n->opt, "model.default", opt);
     if (!strcmp(opt, name))
         return err_set(err, LOAM_ESTATE, "%s stays: option model.default names it; `set model.default \"\"` first", name);
     char *path = file_of(n, name), *dir = node_path(n, "images");
-    if (!path || !dir)
-        s = err_set(err, LOAM_ENOMEM, "no memory for a path");
-    uv_mutex_lock(&fm->lock);
+    enum loam_status s = path && dir ? LOAM_OK : err_set(err, LOAM_ENOMEM, "no memory for a path");
+    uv_mutex_lock(&fm->lock); /* who writes an adapter's record holds its base meanwhile: either is seen */
+    if (!s)
+        s = no_dependents(n, name, err);
     if (!s)
         s = remove_base(n, path, err);
     uv_mutex_unlock(&fm->lock);

@@ -5,6 +5,7 @@
 #include "base/text.h"
 #include "net/stream.h"
 
+#include <ctype.h>
 #include <http_parser.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -74,6 +75,14 @@ struct stream_net *http_net(struct http *h) {
 
 /* ---- url ---- */
 
+bool host_loopback(const char *host) {
+    struct sockaddr_in v4;
+    struct sockaddr_in6 v6;
+    if (!uv_ip4_addr(host, 0, &v4))
+        return ((const uint8_t *)&v4.sin_addr)[0] == 127;
+    return uv_ip6_addr(host, 0, &v6) ? !strcasecmp(host, "localhost") : IN6_IS_ADDR_LOOPBACK(&v6.sin6_addr);
+}
+
 enum loam_status url_parse(struct url *out, const char *s, struct err *err) {
     char clean[120];
     memset(out, 0, sizeof *out);
@@ -92,34 +101,28 @@ enum loam_status url_parse(struct url *out, const char *s, struct err *err) {
             return err_set(err, LOAM_EINVAL, "url \"%s\": a character that must be escaped", text_clean_cut(clean, sizeof clean, s, strlen(s)));
     if (memchr(p, '@', n))
         return err_set(err, LOAM_EINVAL, "url: user and password in it are not taken");
-    const char *host = p;
+    const char *host = p, *rest; /* rest: the port, or nothing */
     if (*p == '[') {
         const char *q = memchr(p, ']', n);
         if (!q)
             return err_set(err, LOAM_EINVAL, "url: [ without ]");
         host = p + 1;
         hl = (size_t)(q - host);
-        q++;
-        out->port = out->tls ? 443 : 80;
-        if (q < p + n && *q != ':')
+        rest = q + 1;
+        if (rest < p + n && *rest != ':')
             return err_set(err, LOAM_EINVAL, "url: text after ]");
-        if (q < p + n) {
-            long v = strtol(q + 1, NULL, 10);
-            if (v < 1 || v > 65535)
-                return err_set(err, LOAM_EINVAL, "url: port");
-            out->port = (uint16_t)v;
-        }
     } else {
         const char *colon = memchr(p, ':', n);
-        hl = colon ? (size_t)(colon - p) : n;
-        out->port = out->tls ? 443 : 80;
-        if (colon) {
-            char *e;
-            long v = strtol(colon + 1, &e, 10);
-            if (e != p + n || e == colon + 1 || v < 1 || v > 65535)
-                return err_set(err, LOAM_EINVAL, "url \"%s\": bad port", text_clean_cut(clean, sizeof clean, s, strlen(s)));
-            out->port = (uint16_t)v;
-        }
+        rest = colon ? colon : p + n;
+        hl = (size_t)(rest - p);
+    }
+    out->port = out->tls ? 443 : 80;
+    if (rest < p + n) {
+        char *e;
+        long v = strtol(rest + 1, &e, 10);
+        if (e != p + n || !isdigit((unsigned char)rest[1]) || v < 1 || v > 65535)
+            return err_set(err, LOAM_EINVAL, "url \"%s\": bad port", text_clean_cut(clean, sizeof clean, s, strlen(s)));
+        out->port = (uint16_t)v;
     }
     if (!hl || hl >= sizeof out->host)
         return err_set(err, LOAM_EINVAL, "url \"%s\": no host, or too long", text_clean_cut(clean, sizeof clean, s, strlen(s)));

@@ -75,5 +75,7 @@ struct url {
     const char *path; /* into the string parsed: begins with '/', or is "" */
 };
 enum loam_status url_parse(struct url *out, const char *s, struct err *err) LOAM_MUST_USE;
+/* "localhost", 127.0.0.0/8 or ::1, as a url's host is written: what no foreign name server can point elsewhere. */
+bool host_loopback(const char *host);
 
 #endif

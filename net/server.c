@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/text.h"
+#include "net/http.h"
 
 #include <http_parser.h>
 #include <stdatomic.h>
@@ -208,21 +209,16 @@ static int cb_value(http_parser *p, const char *at, size_t n) {
 }
 static void raw_send(struct sconn *c, const char *text);
 
-/* The host of "name", "name:port", "[v6]" or "[v6]:port", without a name's last dot. */
+/* The host of "name", "name:port", "[v6]" or "[v6]:port", without a name's last dot. Whatever port: it may be forwarded. */
 static bool host_part(char out[HOST_MAX], const char *v) {
-    bool six = *v == '[';
-    size_t n = six ? strcspn(++v, "]") : strcspn(v, ":");
-    const char *rest = v + n;
-    if (six && *rest++ != ']')
+    struct url u;
+    char text[HOST_MAX + 16];
+    int n = snprintf(text, sizeof text, "http://%s", v);
+    if (n >= (int)sizeof text || url_parse(&u, text, NULL) || *u.path || (size_t)snprintf(out, HOST_MAX, "%s", u.host) >= HOST_MAX)
         return false;
-    if (*rest == ':') /* whatever port: it may be forwarded */
-        rest += 1 + strspn(rest + 1, "0123456789");
-    if (!n || n >= HOST_MAX || *rest)
-        return false;
-    memcpy(out, v, n);
-    out[n] = 0;
-    if (!six && n > 1 && out[n - 1] == '.')
-        out[n - 1] = 0;
+    size_t len = strlen(out);
+    if (*v != '[' && len > 1 && out[len - 1] == '.')
+        out[len - 1] = 0;
     return true;
 }
 
@@ -233,18 +229,17 @@ static bool own_host(const struct sconn *c, const char *host) {
     struct sockaddr_in6 v6;
     struct sockaddr_storage at;
     int len = sizeof at;
-    if (!strcasecmp(host, "localhost"))
+    if (host_loopback(host))
         return true;
     bool known = uv_tcp_getsockname(&c->tcp, (struct sockaddr *)&at, &len) == 0;
     if (!uv_ip4_addr(host, 0, &v4)) {
         const struct in6_addr *six = &((struct sockaddr_in6 *)&at)->sin6_addr;
         const void *four = !known ? NULL : at.ss_family == AF_INET ? (void *)&((struct sockaddr_in *)&at)->sin_addr :
                            IN6_IS_ADDR_V4MAPPED(six) ? (void *)&six->s6_addr[12] : NULL; /* of a listener at [::] */
-        if (((const uint8_t *)&v4.sin_addr)[0] == 127 || (four && !memcmp(&v4.sin_addr, four, sizeof v4.sin_addr)))
+        if (four && !memcmp(&v4.sin_addr, four, sizeof v4.sin_addr))
             return true;
     } else if (!uv_ip6_addr(host, 0, &v6)) {
-        if (IN6_IS_ADDR_LOOPBACK(&v6.sin6_addr) ||
-            (known && at.ss_family == AF_INET6 && !memcmp(&v6.sin6_addr, &((struct sockaddr_in6 *)&at)->sin6_addr, sizeof v6.sin6_addr)))
+        if (known && at.ss_family == AF_INET6 && !memcmp(&v6.sin6_addr, &((struct sockaddr_in6 *)&at)->sin6_addr, sizeof v6.sin6_addr))
             return true;
     }
     return c->s->host_ok && c->s->host_ok(host, c->s->host_arg);

@@ -69,10 +69,6 @@ void stream_net_clear(struct stream_net *n) {
     memset(n, 0, sizeof *n);
 }
 
-static bool loopback(const char *host) {
-    return !strcasecmp(host, "localhost") || !strncmp(host, "127.", 4) || !strcmp(host, "::1");
-}
-
 static bool excepted(const struct stream_net *n, const char *host) {
     const char *p = n->except;
     size_t hl = strlen(host);
@@ -379,7 +375,7 @@ enum loam_status stream_open(struct stream **out, struct stream_net *n, const st
     buf_init(&s->plain, PLAIN_MAX);
     buf_init(&s->cipher, CIPHER_MAX);
     const char *proxy = u->tls ? n->https_proxy : n->http_proxy;
-    if (proxy && !loopback(u->host) && !excepted(n, u->host)) {
+    if (proxy && !host_loopback(u->host) && !excepted(n, u->host)) {
         struct url p;
         char with[600];
         if (!strstr(proxy, "://")) {

@@ -513,7 +513,9 @@ static void test_server_hosts(void **state) {
         {"Host: [2001:db8::1]\r\n", 421},
         {"Host: 0.0.0.0:%u\r\n", 421},
         {"Host: 2130706433\r\n", 421}, /* 127.0.0.1 as one number: no address by the rules of a URL's text */
-        {"Host: user@localhost\r\n", 421},
+        {"Host: user@localhost\r\n", 400},
+        {"Host: localhost/evil\r\n", 400},
+        {"Host: [::1]:80x\r\n", 400},
         {"Host: localhost:80x\r\n", 400},
         {"Host: [::1\r\n", 400},
         {"Host: [::1]x\r\n", 400},

@@ -202,8 +202,10 @@ bool form_open(struct tui *t, const char *name) {
                 n++;
                 only = jstr(json_array_get(list, k), "name");
             }
-        if (n == 1 && (jbool(f->arg, "required") || i < t->form.main))
-            line_set(&f->value, only, strlen(only)), f->filled = true;
+        if (n == 1 && (jbool(f->arg, "required") || i < t->form.main)) {
+            line_set(&f->value, only, strlen(only));
+            f->filled = true;
+        }
     }
     overlay_open(t, OV_FORM);
     return true;
@@ -269,6 +271,7 @@ bool field_check(const json_t *arg, const char *v, char *why, size_t cap) {
     }
     return !*why;
 }
+
 static enum loam_status quoted(struct buf *out, const char *v, struct err *err) {
     if (*v && strspn(v, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./:,@%+=~") == strlen(v))
         return buf_str(out, v, err);

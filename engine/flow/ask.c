@@ -257,7 +257,8 @@ enum loam_status flow_ask(json_t **out, struct node *n, struct job *j, const str
     struct lm_ids prompt = {0};
     uint8_t salt[64];
     char mode[OPTION_TEXT_MAX];
-    bool fast = !q->also && !strcmp(option_str(n->opt, "compute.mode", mode), "fast"); /* what is paid for is computed by the referee */
+    bool own, *fast = q->fast ? q->fast : &own;
+    *fast = !q->also && !strcmp(option_str(n->opt, "compute.mode", mode), "fast"); /* what is paid for is computed by the referee */
     struct err local = {LOAM_OK, ""};
     struct err *e = err ? err : &local; /* the text goes to the topic too */
     *out = NULL;
@@ -279,14 +280,14 @@ enum loam_status flow_ask(json_t **out, struct node *n, struct job *j, const str
         s = render(&prompt, m, q, e);
     if (!s) {
         struct lm_request r = {.prompt = prompt.ids, .n = prompt.n, .opt = generate_opt(&run)};
-        s = flow_batch(n, m, q->act, &fast, &r, j, e);
+        s = flow_batch(n, m, q->act, fast, &r, j, e);
         a = r.answer;
     }
     if (!s && a.stop == LM_STOP_CANCEL && !a.ids.n)
         s = err_set(e, LOAM_ECANCEL, "cancelled before the first token");
     if (!s && a.stop == LM_STOP_CANCEL && q->also)
         s = err_set(e, LOAM_ECANCEL, "cancelled; a paid answer is kept whole or not at all, and nothing is owed for it");
-    json_t *rec = s ? NULL : record(m, q, &run.sampler, &prompt, &a, fast, salt);
+    json_t *rec = s ? NULL : record(m, q, &run.sampler, &prompt, &a, *fast, salt);
     if (!s && !rec)
         s = err_set(e, LOAM_ENOMEM, "no memory for an answer");
     if (!s && !q->forget)

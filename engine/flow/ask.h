@@ -31,6 +31,7 @@ struct flow_ask {
     void *also_ctx;
     lm_token_fn token;       /* as in generate.h; NULL allowed; runs on the job's thread */
     void *ctx;
+    bool *fast;              /* out, before the first token: computed in a device's fast mode (paid calls never are); NULL allowed */
 };
 
 /* The record as stored; new reference. Job threads only; waits for a compute turn. LOAM_ECANCEL when the job was cancelled

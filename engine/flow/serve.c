@@ -140,6 +140,7 @@ struct chat {
     json_t *body, *messages;
     struct flow_ask ask;
     bool stream, usage, begun, gone;
+    bool fast;                  /* told by flow_ask */
     unsigned n_choices, choice; /* wanted; the one in the making */
     bool role_sent;             /* of this choice */
     char id[48], model[FLOW_MODEL_NAME_MAX];
@@ -176,15 +177,9 @@ static enum loam_status sse(struct chat *c, json_t *o) {
     return s;
 }
 
-/* Before the record is there. */
-static const char *arithmetic(struct chat *c) {
-    char mode[OPTION_TEXT_MAX];
-    return !c->ask.also && !strcmp(option_str(c->n->opt, "compute.mode", mode), "fast") ? LM_ARITHMETIC_FAST : LM_ARITHMETIC;
-}
-
 static json_t *chunk(struct chat *c, json_t *delta, const char *finish, json_t *logprobs) {
     return json_pack("{s:s s:s s:I s:s s:s s:[{s:i s:o s:o? s:s?}]}", "id", c->id, "object", "chat.completion.chunk", "created", (json_int_t)c->created,
-                     "model", c->model, "system_fingerprint", arithmetic(c), "choices", "index", (int)c->choice, "delta", delta, "logprobs", logprobs,
+                     "model", c->model, "system_fingerprint", c->fast ? LM_ARITHMETIC_FAST : LM_ARITHMETIC, "choices", "index", (int)c->choice, "delta", delta, "logprobs", logprobs,
                      "finish_reason", finish);
 }
 
@@ -530,6 +525,7 @@ static void chat_route(const struct server_request *q, struct server_reply *r) {
     c->created = clock_unix_ms() / 1000;
     c->ask.token = chat_token;
     c->ask.ctx = c;
+    c->ask.fast = &c->fast;
     struct job_def def = {.title = "api chat", .run = chat_run, .end = chat_end, .arg = c};
     static uint64_t serial; /* the loop's thread only */
     snprintf(c->id, sizeof c->id, "chatcmpl-%llx-%llu", (unsigned long long)clock_unix_ms(), (unsigned long long)++serial);

@@ -4,6 +4,7 @@
  *   seed_calls DATA COUNT TRAINER ALICE BOB CAROL
  *   seed_calls attest SECRET CHAIN LEDGER VALIDATOR BATCH       two attestations of one validator for one batch, as `validator accuse` takes them
  *
+ * The last answer says that it was computed in the fast mode, which `record` refuses.
  * The model "golden" (number 1) has eight rows, one of ALICE, one of BOB, six of CAROL; every answer's scores are 250, 500, 250 and five
  * times 0, so that ALICE has a quarter of the influence, BOB half, CAROL a quarter, and the noise floor is 0. */
 #include "base/bytes.h"
@@ -105,7 +106,7 @@ int main(int argc, char **argv) {
         put(st, TABLE_CALL, key, sizeof key,
             json_pack("{s:I s:s s:[{s:s s:s}] s:[i i i] s:s s:s s:i s:i s:s s:s s:{s:f s:i s:i s:[]} s:s s:s s:s s:s}", "id", (json_int_t)id, "model", "golden", "messages", "role",
                       "user", "content", question, "output_ids", 11, 12, 13, "text", "an answer", "stop", "end", "tokens_in", 5, "tokens_out", 3, "act", "q8", "arithmetic",
-                      "arith-1", "sampler", "repeat_penalty", 1.0, "max_tokens", 3, "top_k", 0, "stop", "seed", hash_hex(hex, &seed), "prompt_salt", salt, "output_salt", salt,
+                      id == count ? "fast-bf16" : "arith-1", "sampler", "repeat_penalty", 1.0, "max_tokens", 3, "top_k", 0, "stop", "seed", hash_hex(hex, &seed), "prompt_salt", salt, "output_salt", salt,
                       "privacy", "own"));
         json_t *list = json_array();
         for (int i = 0; i < ROWS; i++)

@@ -354,6 +354,14 @@ void fake_finish(struct fake *f, const char *text) {
     f->open_call = 0;
 }
 
+void fake_tell_table(struct fake *f) {
+    struct fake_client *c = &f->client[f->table_client];
+    if (c->fd >= 0 && f->table_call)
+        result(c, f->table_call, json_incref(f->table));
+    f->table_call = 0;
+    f->hold_table = false;
+}
+
 static void message(struct fake *f, struct fake_client *c, const char *s, size_t n) {
     json_t *m = json_loadb(s, n, 0, NULL);
     const char *method = json_string_value(json_object_get(m, "method"));
@@ -367,6 +375,9 @@ static void message(struct fake *f, struct fake_client *c, const char *s, size_t
         f->hellos++;
         result(c, id, json_pack("{s:i, s:s, s:i, s:s, s:b}", "protocol", f->protocol, "version", "0.1.0", "pid", 4242, "dir", "/data",
                                 "started_by_console", 0));
+    } else if (!strcmp(method, "command.table") && f->hold_table) {
+        f->table_call = id;
+        f->table_client = (int)(c - f->client);
     } else if (!strcmp(method, "command.table")) {
         result(c, id, json_incref(f->table));
     } else if (!strcmp(method, "topic.subscribe")) {

@@ -26,6 +26,9 @@ struct fake {
     int protocol;         /* told in hello */
     bool empty;           /* a node on which nothing was done yet */
     bool hold_ask;        /* `ask` sends only its start; the test sends tokens itself */
+    bool hold_table;      /* command.table is answered by fake_tell_table */
+    json_int_t table_call;
+    int table_client;
     int runs, hellos, cancels;
     char last_line[4096]; /* of the newest command.run: its line, or its argv joined by one space */
     char last_answer[256];
@@ -47,6 +50,7 @@ void fake_topic(struct fake *f, const char *name, json_t *value);
 void fake_tick(struct fake *f);
 /* Ends the `slow` command under way. */
 void fake_finish(struct fake *f, const char *text);
+void fake_tell_table(struct fake *f);
 /* Fixed data. */
 json_t *fake_value(struct fake *f, const char *topic);
 /* Serves for ever, with a tick every interval_ms (0: none). */

@@ -306,6 +306,26 @@ static void forms(void **state) {
     assert_int_equal(quit(&v), 0);
 }
 
+/* Opened before the node has told its commands, a form gets its fields when they come. */
+static void early_form(void **state) {
+    (void)state;
+    struct vt v;
+    struct con c = con();
+    fake.hold_table = true;
+    start(&v, 24, 80, &c);
+    vt_wait(&v, "step 120/400");
+    vt_keys(&v, "f2");
+    vt_wait(&v, "Train: an adapter on your rows");
+    vt_wait(&v, "not told its commands yet");
+    fake_tell_table(&fake);
+    vt_wait_gone(&v, "not told its commands yet");
+    vt_keys(&v, "\033[B1");
+    vt_wait(&v, "= :train 1");
+    vt_keys(&v, "\033");
+    vt_wait_gone(&v, "= :train");
+    assert_int_equal(quit(&v), 0);
+}
+
 /* ---- ask ------------------------------------------------------------------------------------------------------------ */
 
 /* The curve of an earlier run beside the one that is shown, and away again. */
@@ -553,7 +573,7 @@ static void real_forms(void **state) {
     vt_start(&v, 40, 160, NULL, program, &p);
     vt_wait(&v, "Begin here: f");
     vt_keys(&v, "f\r"); /* the first that is not done */
-    vt_wait(&v, "Model: take a GGUF file in");
+    vt_wait(&v, "= :model add");
     snprintf(cmd, sizeof cmd, "%s/contrib/models/tin\t", src);
     vt_keys(&v, cmd);
     snprintf(cmd, sizeof cmd, "= :model add %s/contrib/models/tiny.gguf", src);
@@ -1056,9 +1076,15 @@ static void link_lost(void **state) {
     vt_wait(&v, "trying again every second");
     vt_keys(&v, "2"); /* still usable */
     vt_wait(&v, "\xe2\x96\xb6" "2 Train");
+    vt_keys(&v, "f2\033[B1");
+    vt_wait(&v, "= :train 1");
     fake_open(&fake, sock);
     v.fake = &fake;
     vt_wait(&v, "connected again");
+    vt_keys(&v, "\033[B5"); /* the form that was being filled in is still there, and so is what stands in it */
+    vt_wait(&v, "= :train 1 --epochs 5");
+    vt_keys(&v, "\033");
+    vt_wait_gone(&v, "= :train");
     vt_keys(&v, ":say\r");
     vt_wait(&v, "one line of output");
     assert_int_equal(quit(&v), 0);
@@ -1369,9 +1395,10 @@ int main(int argc, char **argv) {
     signal(SIGPIPE, SIG_IGN);
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest t[] = {
-        T(golden_panes), T(golden_empty), T(prompt), T(questions), T(forms), T(compare), T(ask), T(hostile), T(terminals), T(dumb), T(pipes), T(tiny),
-        T(storm), T(tall), T(stall), T(every_exit), T(hangup), T(suspend), T(link_lost), T(refused), T(two_consoles), T(inside),
-        T(remembered), T(options), T(sync_output), T(files), T(filters), T(still), T(no_memory), T(real_node), T(real_forms),
+        T(golden_panes), T(golden_empty), T(prompt), T(questions), T(forms), T(early_form), T(compare), T(ask), T(hostile), T(terminals),
+        T(dumb), T(pipes), T(tiny), T(storm), T(tall), T(stall), T(every_exit), T(hangup), T(suspend), T(link_lost), T(refused),
+        T(two_consoles), T(inside), T(remembered), T(options), T(sync_output), T(files), T(filters), T(still), T(no_memory), T(real_node),
+        T(real_forms),
     };
     if (argc == 2)
         cmocka_set_test_filter(argv[1]);

@@ -302,6 +302,7 @@ bool form_open(struct tui *t, const char *name);
 void form_key(struct tui *t, const struct key *k);
 void form_draw(struct tui *t, const struct view *v);
 void form_free(struct tui *t);
+void form_table_changed(struct tui *t); /* t->table is a new one, the old one stands until this returns */
 enum loam_status form_command(const struct tui *t, struct buf *out, struct err *err) LOAM_MUST_USE;
 /* Checks one field's text against its declared type and range; false fills why. Pure. */
 bool field_check(const json_t *arg, const char *value, char *why, size_t cap);

@@ -211,6 +211,36 @@ bool form_open(struct tui *t, const char *name) {
     return true;
 }
 
+/* The table was told anew, and the fields of an open form point into the old one, which still stands. A form that was opened
+ * before any table was there gets its fields now; one that was being filled in when the node came back keeps its values. */
+void form_table_changed(struct tui *t) {
+    struct form was = t->form;
+    enum overlay over = t->over;
+    if (over != OV_FORM && t->under != OV_FORM) { /* left behind: nothing of it is shown any more */
+        form_free(t);
+        return;
+    }
+    memset(&t->form, 0, sizeof t->form);
+    form_open(t, was.def->name);
+    t->over = over; /* a question may lie over the form */
+    for (int i = 0; i < was.n; i++) {
+        for (int k = 0; k < t->form.n; k++) {
+            struct field *to = &t->form.field[k], *from = &was.field[i];
+            if (strcmp(jstr(to->arg, "name"), jstr(from->arg, "name")))
+                continue;
+            struct line swap = to->value;
+            to->value = from->value;
+            from->value = swap;
+            to->filled = from->filled;
+            if (i == was.at)
+                t->form.at = k;
+        }
+        line_free(&was.field[i].value);
+    }
+    json_decref(was.found);
+    json_decref(was.option);
+}
+
 static bool digits(const char *s) {
     return *s && strspn(s, "0123456789") == strlen(s);
 }
@@ -424,7 +454,7 @@ static void submit(struct tui *t) {
     struct form *f = &t->form;
     char why[96];
     if (!f->cmd) {
-        tui_status(t, ST_BAD, "this node does not know `%s %s`", f->def->noun, f->def->verb ? f->def->verb : "");
+        tui_status(t, ST_BAD, t->table ? "this node does not know `%s %s`" : "the node has not told its commands yet: `%s %s`", f->def->noun, f->def->verb ? f->def->verb : "");
         return;
     }
     for (int i = 0; i < f->n; i++)
@@ -527,7 +557,9 @@ void form_draw(struct tui *t, const struct view *v) {
     int rows = v->h - y - low;
     int above = y;
     rows = rows < 1 ? 1 : rows;
-    if (!f->cmd)
+    if (!f->cmd && !t->table)
+        view_text(v, y, 1, ST_WARN, "The node has not told its commands yet.");
+    else if (!f->cmd)
         view_printf(v, y, 1, ST_WARN, "This node does not know the command `%s%s%s` (not built).", f->def->noun,
                     f->def->verb ? " " : "", f->def->verb ? f->def->verb : "");
     int at = f->at + (f->main < f->n && f->at >= f->main); /* counted with the rule */

@@ -226,15 +226,15 @@ static void on_table(void *arg, uint64_t id, const json_t *result, const json_t 
     (void)error;
     if (t->closing || !json_is_array(result))
         return;
-    if (t->over == OV_FORM)
-        overlay_close(t); /* its fields point into the table */
     void (*release)(void *);
     json_get_alloc_funcs(NULL, &release);
-    json_decref(t->table);
+    json_t *old = t->table;
     t->table = NULL;
     if (t->table_text)
         release(t->table_text);
     t->table_text = json_dumps(result, JSON_COMPACT);
+    form_table_changed(t);
+    json_decref(old);
     tui_dirty(t);
 }
 

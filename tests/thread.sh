@@ -254,7 +254,9 @@ da_code() { # ANSWERS "what the proxy says" REFUSALS TEXT
     da_says "$2"
     if ${A% --yes} record $1 --as server </dev/null >"$dir/da.json" 2>"$dir/da.err"; then fail "da $2: posted without being confirmed"; fi
     grep -q "$4" "$dir/da.err" || fail "da $2: does not say '$4': $(cat "$dir/da.err")"
-    equal "$(da_told da_refused)" "$3" "refusals of the proxy, $2"
+    n=$(da_told da_refused)
+    # A command that kill9_thread.sh kills asks again: not less often.
+    if [ -n "${KILL9_STATE:-}" ]; then [ "$n" -ge "$3" ] || fail "refusals of the proxy, $2: $n"; else equal "$n" "$3" "refusals of the proxy, $2"; fi
     da_says 0
 }
 if [ -n "$da" ]; then

@@ -27,7 +27,10 @@
 #define CHECKPOINTS_MAX 32    /* epochs 1, 2, 4 ... 2^30 and the last */
 #define EPOCHS_MAX (1u << 30)
 #define STEPS_MAX (1u << 22)  /* kept in memory at 64 bytes each */
-#define SAVE_DEFAULT_S 30.0
+/* Where nobody says how often the state is kept: so often that keeping takes a twenty-fifth of the time at most, within these seconds. */
+#define SAVE_SHARE 25.0
+#define SAVE_LEAST_S 1.0
+#define SAVE_MOST_S 30.0
 #define MICRO_MAX 512u        /* tokens in flight: past this only memory grows */
 #define MICRO_LEAST 256u      /* below this the products get slower */
 #define MICRO_SHORT 64u       /* rows up to this gain by sharing a pass: their common first tokens are computed once */
@@ -182,6 +185,7 @@ struct lm_trainer {
     const struct lm_train_hooks *hooks;
     enum lm_train_ask asked;
     uint64_t saved_us, started_us, tokens_here;
+    double save_took_s; /* the last time */
     double tok_s;
 };
 
@@ -378,6 +382,7 @@ static void read_head(struct lm_trainer *t) {
 static enum loam_status save_state(struct lm_trainer *t, struct err *err) {
     if (!t->dir)
         return LOAM_OK;
+    uint64_t before = clock_mono_us();
     write_head(t);
     char *steps = path_of(t, "steps"), *state = path_of(t, "state"), *evals = path_of(t, "evals");
     /* The steps first: a state never stands without the records that led to it. */
@@ -392,7 +397,13 @@ static enum loam_status save_state(struct lm_trainer *t, struct err *err) {
     mem_free(state);
     mem_free(evals);
     t->saved_us = clock_mono_us();
+    t->save_took_s = (double)(t->saved_us - before) * 1e-6;
     return s;
+}
+
+static double save_every_s(const struct lm_trainer *t) {
+    double s = t->save_took_s * SAVE_SHARE;
+    return t->hooks->save_s > 0 ? t->hooks->save_s : s < SAVE_LEAST_S ? SAVE_LEAST_S : s > SAVE_MOST_S ? SAVE_MOST_S : s;
 }
 
 /* Evaluations of the whole run at most. */
@@ -937,7 +948,6 @@ static enum loam_status agree_to_go_on(struct lm_trainer *t, struct err *err) {
 }
 
 static enum loam_status run(struct lm_trainer *t, struct err *err) {
-    double save_s = t->hooks->save_s > 0 ? t->hooks->save_s : SAVE_DEFAULT_S;
     for (;;) {
         struct lm_train_metrics mt;
         enum loam_status s = eval_due(t) ? evaluate(t, err) : LOAM_OK;
@@ -964,7 +974,7 @@ static enum loam_status run(struct lm_trainer *t, struct err *err) {
         speed(t, t->tokens - tokens, now - before, &mt);
         if (t->hooks->metrics)
             t->hooks->metrics(t->hooks->ctx, &mt);
-        if ((double)(now - t->saved_us) > save_s * 1e6 && (s = save_state(t, err)))
+        if ((double)(now - t->saved_us) > save_every_s(t) * 1e6 && (s = save_state(t, err)))
             return s;
         if (yield_hook(t) && !t->group)
             break;

@@ -87,6 +87,62 @@ typedef void micro_fn(int nv, int load, size_t k, const float *a, const float *b
 static micro_fn *const micros[MR] = {EACH_ROW(NAME)};
 #undef NAME
 
+/* The same tile with A read where it stands, element (i, p) at a[i * a_i + p * a_p]: where B is one panel, each element of A is met
+ * once, and packing it would cost as much as the product. */
+INL void micro_there(const int mr, const int nv, const int load, size_t k, const float *a, size_t a_i, size_t a_p, const float *b, float *c,
+                     size_t ldc) {
+#define DECL(i)                                                                                                       \
+    const float *a##i = a + (i < mr ? i : 0) * a_i;                                                                   \
+    vf u##i = vf_zero(), v##i = vf_zero();                                                                            \
+    if (load && i < mr) {                                                                                             \
+        u##i = vf_load(c + i * ldc);                                                                                  \
+        if (nv > 1)                                                                                                   \
+            v##i = vf_load(c + i * ldc + W);                                                                          \
+    }
+    EACH_ROW(DECL)
+#undef DECL
+    for (size_t p = 0; p < k * a_p; p += a_p, b += NR) {
+        vf x = vf_load(b), y = nv > 1 ? vf_load(b + W) : vf_zero();
+#define STEP(i)                                                                                                       \
+    if (i < mr) {                                                                                                     \
+        vf s = vf_set(a##i[p]);                                                                                       \
+        u##i = vf_fma(s, x, u##i);                                                                                    \
+        if (nv > 1)                                                                                                   \
+            v##i = vf_fma(s, y, v##i);                                                                                \
+    }
+        EACH_ROW(STEP)
+#undef STEP
+    }
+#define SAVE(i)                                                                                                       \
+    if (i < mr) {                                                                                                     \
+        vf_store(c + i * ldc, u##i);                                                                                  \
+        if (nv > 1)                                                                                                   \
+            vf_store(c + i * ldc + W, v##i);                                                                          \
+    }
+    EACH_ROW(SAVE)
+#undef SAVE
+}
+#define MICRO(i)                                                                                                      \
+    static void micro_there_##i(int nv, int load, size_t k, const float *a, size_t a_i, size_t a_p, const float *b,   \
+                                float *c, size_t ldc) {                                                               \
+        if (nv > 1) {                                                                                                 \
+            if (load)                                                                                                 \
+                micro_there(i + 1, 2, 1, k, a, a_i, a_p, b, c, ldc);                                                  \
+            else                                                                                                      \
+                micro_there(i + 1, 2, 0, k, a, a_i, a_p, b, c, ldc);                                                  \
+        } else if (load) {                                                                                            \
+            micro_there(i + 1, 1, 1, k, a, a_i, a_p, b, c, ldc);                                                      \
+        } else {                                                                                                      \
+            micro_there(i + 1, 1, 0, k, a, a_i, a_p, b, c, ldc);                                                      \
+        }                                                                                                             \
+    }
+EACH_ROW(MICRO)
+#undef MICRO
+#define NAME(i) micro_there_##i,
+static void (*const micros_there[MR])(int nv, int load, size_t k, const float *a, size_t a_i, size_t a_p, const float *b, float *c,
+                                      size_t ldc) = {EACH_ROW(NAME)};
+#undef NAME
+
 /* The same tile with B read straight from two columns of a packed plain weight (16 rows apart k): for few rows of A the panel
  * would cost more than it saves. type is a constant. */
 INL void micro_plain(const int mr, const uint32_t type, const size_t elem, size_t k, const float *a, const uint8_t *bx,
@@ -131,6 +187,34 @@ static void (*const micros_plain[MR])(uint32_t type, size_t k, const float *a, c
 #undef NAME
 #define PLAIN_ROWS (4 * MR) /* most rows of A for which it is used */
 
+/* dst[j * ldd + i] = src[i * lds + j], i and j below 8, j ascending; rows of src from n on are zeros. */
+#if defined(SIMD_AVX2) || defined(SIMD_AVX512)
+INL void transpose8(float *dst, size_t ldd, const float *src, size_t lds, size_t n) {
+    __m256 r[8], t[8];
+    for (size_t i = 0; i < 8; i++)
+        r[i] = i < n ? _mm256_loadu_ps(src + i * lds) : _mm256_setzero_ps();
+    for (int i = 0; i < 8; i += 2) {
+        t[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
+        t[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
+    }
+    for (int i = 0; i < 8; i += 4)
+        for (int h = 0; h < 2; h++) {
+            r[i + 2 * h] = _mm256_shuffle_ps(t[i + h], t[i + 2 + h], 0x44);
+            r[i + 2 * h + 1] = _mm256_shuffle_ps(t[i + h], t[i + 2 + h], 0xee);
+        }
+    for (size_t j = 0; j < 4; j++)
+        _mm256_storeu_ps(dst + j * ldd, _mm256_permute2f128_ps(r[j], r[4 + j], 0x20));
+    for (size_t j = 0; j < 4; j++)
+        _mm256_storeu_ps(dst + (4 + j) * ldd, _mm256_permute2f128_ps(r[j], r[4 + j], 0x31));
+}
+#else
+INL void transpose8(float *dst, size_t ldd, const float *src, size_t lds, size_t n) {
+    for (size_t j = 0; j < 8; j++)
+        for (size_t i = 0; i < 8; i++)
+            dst[j * ldd + i] = i < n ? src[i * lds + j] : 0.0f;
+}
+#endif
+
 /* Where B's panels come from. */
 struct b_source {
     const struct gpu_weight *w; /* columns are w's rows (by_k false) or its k (by_k true); NULL: plain fp32 */
@@ -139,8 +223,8 @@ struct b_source {
     size_t b_p, b_j;
 };
 
-/* One block of 16 rows x 32 k, dequantised: out[k * ld + row]. */
-INL void dequant_block(float *out, size_t ld, const struct pack_layout *l, const uint8_t *sc, const uint8_t *codes) {
+/* Values k0 .. k1 - 1 (multiples of 8) of one block of 16 rows x 32 k, dequantised: out[(k - k0) * ld + row]. */
+INL void dequant_block(float *out, size_t ld, const struct pack_layout *l, const uint8_t *sc, const uint8_t *codes, int k0, int k1) {
     for (int at = 0; at < 16; at += W) {
         vf d, m = vf_zero(), d1 = vf_zero();
         switch (l->scale) {
@@ -161,22 +245,24 @@ INL void dequant_block(float *out, size_t ld, const struct pack_layout *l, const
         }
         bool has_m = l->scale == PACK_H2 || l->scale == PACK_F2;
         if (l->code == PACK_U4) {
-            for (int j = 0; j < 4; j++) {
+            for (int j = k0 / 8; j < k1 / 8; j++) {
                 vi v = vi_load(codes + 64 * j + 4 * at);
+#pragma GCC unroll 8
                 for (int b = 0; b < 8; b++) { /* nibble b & 1 of byte b >> 1 */
                     vi q = vi_sub(vi_and(vi_shr(v, 4 * b), vi_set(15)), vi_set(l->zero));
                     vf x = has_m ? vf_fma(d, vf_of(q), m) : vf_mul(d, vf_of(q));
-                    vf_store(out + (size_t)(8 * j + 4 * (b & 1) + b / 2) * ld + at, x);
+                    vf_store(out + (size_t)(8 * j - k0 + 4 * (b & 1) + b / 2) * ld + at, x);
                 }
             }
         } else {
-            for (int g = 0; g < 8; g++) {
+            for (int g = k0 / 4; g < k1 / 4; g++) {
                 vi v = vi_load(codes + 64 * g + 4 * at);
                 vf ds = l->scale == PACK_HS && g >= 4 ? d1 : d;
+#pragma GCC unroll 4
                 for (int b = 0; b < 4; b++) {
                     vi q = vi_sar(vi_shl(v, 24 - 8 * b), 24);
                     vf x = has_m ? vf_fma(ds, vf_of(q), m) : vf_mul(ds, vf_of(q));
-                    vf_store(out + (size_t)(4 * g + b) * ld + at, x);
+                    vf_store(out + (size_t)(4 * g - k0 + b) * ld + at, x);
                 }
             }
         }
@@ -186,6 +272,10 @@ INL void dequant_block(float *out, size_t ld, const struct pack_layout *l, const
 /* dst [p1 - p0][NR]: columns j0 .. j0 + jn - 1 of B, rows p0 .. p1 - 1; the rest of the NR columns gets finite values. */
 static void fill_panel(const struct b_source *s, float *dst, size_t j0, size_t jn, size_t p0, size_t p1) {
     if (!s->w) {
+        if (s->b_p == 1 && jn == NR) /* transposed */
+            for (; p0 + 8 <= p1; p0 += 8, dst += 8 * NR)
+                for (size_t j = 0; j < NR; j += 8)
+                    transpose8(dst + j, NR, s->b + p0 + (j0 + j) * s->b_j, s->b_j, 8);
         for (size_t p = p0; p < p1; p++, dst += NR) {
             const float *b = s->b + p * s->b_p + j0 * s->b_j;
             if (s->b_j == 1 && jn == NR) {
@@ -218,7 +308,7 @@ static void fill_panel(const struct b_source *s, float *dst, size_t j0, size_t j
             } else {
                 for (size_t p = p0; p < p1; p += 32)
                     dequant_block(dst + (p - p0) * NR + off, NR, l, g + p / 32 * l->scale_bytes,
-                                  g + sc_bytes + p / 32 * l->code_bytes);
+                                  g + sc_bytes + p / 32 * l->code_bytes, 0, 32);
             }
         }
         return;
@@ -228,22 +318,26 @@ static void fill_panel(const struct b_source *s, float *dst, size_t j0, size_t j
     for (size_t p = p0; p < p1;) {
         size_t lane = p % 16, n = 16 - lane < p1 - p ? 16 - lane : p1 - p;
         const uint8_t *g = base + p / 16 * group;
-        for (size_t j = 0; j < NR; j += 32) { /* NR is 16 or 32: one tile serves it */
-            size_t k0 = j0 + j, in = 0;
-            if (l->code == PACK_PLAIN) {
-                size_t top = w->k - k0 < NR ? w->k - k0 : NR;
-                for (size_t k = 0; k < top; k++)
-                    for (size_t at = 0; at < 16; at += W)
-                        vf_store(tile + k * 16 + at, plain_load(g + ((k0 + k) * 16 + at) * l->elem, w->type));
-                for (size_t k = top; k < NR; k++)
-                    memset(tile + k * 16, 0, 16 * sizeof *tile);
-            } else {
-                dequant_block(tile, 16, l, g + k0 / 32 * l->scale_bytes, g + sc_bytes + k0 / 32 * l->code_bytes);
-                in = k0 % 32;
-            }
+        size_t top = w->k - j0 < NR ? w->k - j0 : NR;
+        if (l->code == PACK_PLAIN) {
+            for (size_t k = 0; k < top; k++)
+                for (size_t at = 0; at < 16; at += W)
+                    vf_store(tile + k * 16 + at, plain_load(g + ((j0 + k) * 16 + at) * l->elem, w->type));
+            for (size_t k = top; k < NR; k++)
+                memset(tile + k * 16, 0, 16 * sizeof *tile);
+        } else { /* k is a multiple of 32, NR 16 or 32: within one block */
+            int in = (int)(j0 % 32);
+            dequant_block(tile, 16, l, g + j0 / 32 * l->scale_bytes, g + sc_bytes + j0 / 32 * l->code_bytes, in, in + NR);
+        }
+        float *to = dst + (p - p0) * NR;
+        if (n == 16) {
+            for (size_t i = 0; i < 16; i += 8)
+                for (size_t k = 0; k < NR; k += 8)
+                    transpose8(to + i * NR + k, NR, tile + k * 16 + i, 16, 8);
+        } else {
             for (size_t i = 0; i < n; i++)
                 for (size_t k = 0; k < NR; k++)
-                    dst[(p - p0 + i) * NR + k] = tile[(in + k) * 16 + lane + i];
+                    to[i * NR + k] = tile[k * 16 + lane + i];
         }
         p += n;
     }
@@ -294,6 +388,11 @@ static void pack_a(float *dst, const float *a, size_t a_i, size_t a_p, size_t m0
                 _mm512_storeu_si512(dst + i * MR, r[i]);
         }
 #endif
+#if MR < 8
+        /* The same with 8 columns: a store writes 8 lanes. */
+        for (; k > 8; k -= 8, a += 8, dst += 8 * MR)
+            transpose8(dst, MR, a, a_i, MR);
+#endif
         for (size_t p = 0; p < k; p++, dst += MR, a++)
             for (size_t i = 0; i < MR; i++)
                 dst[i] = a[i * a_i];
@@ -316,7 +415,7 @@ struct gemm_job {
     size_t c_i;
     enum gpu_epi epi;
     float alpha;
-    float *pa;              /* A packed */
+    float *pa;              /* A packed; NULL: it is read where it stands */
     uint32_t panels_m, split_m, kc;
     struct gpu_pool *pool;
 };
@@ -327,13 +426,29 @@ static void gemm_pack_task(void *arg, uint32_t task, int thread) {
         pack_a(j->pa + (size_t)i * MR * j->k, j->a, j->a_i, j->a_p, (size_t)i * MR, j->m, j->k);
 }
 
-/* acc (NR wide, MR rows) into C by the epilogue. */
-static void epilogue(float *c, size_t c_i, const float *acc, size_t rows, size_t cols, enum gpu_epi epi, float alpha) {
-    for (size_t i = 0; i < rows; i++)
-        for (size_t j = 0; j < cols; j++) {
-            float *y = c + i * c_i + j, x = acc[i * NR + j];
-            *y = epi == GPU_CHAIN ? x : epi == GPU_SET ? alpha * x : epi == GPU_ADD ? *y + alpha * x : arith_fma(alpha, x, *y);
+/* acc (NR wide, MR rows) into C by the epilogue, which is a constant. */
+INL void epilogue_of(const enum gpu_epi epi, float *c, size_t c_i, const float *acc, size_t rows, size_t cols, float alpha) {
+    const vf va = vf_set(alpha);
+    for (size_t i = 0; i < rows; i++, c += c_i, acc += NR) {
+        size_t j = 0;
+        for (; j + W <= cols; j += W) {
+            vf x = vf_load(acc + j);
+            vf_store(c + j, epi == GPU_CHAIN ? x : epi == GPU_SET ? vf_mul(va, x)
+                            : epi == GPU_ADD ? vf_add(vf_load(c + j), vf_mul(va, x)) : vf_fma(va, x, vf_load(c + j)));
         }
+        for (; j < cols; j++) {
+            float x = acc[j];
+            c[j] = epi == GPU_CHAIN ? x : epi == GPU_SET ? alpha * x : epi == GPU_ADD ? c[j] + alpha * x : arith_fma(alpha, x, c[j]);
+        }
+    }
+}
+static void epilogue(float *c, size_t c_i, const float *acc, size_t rows, size_t cols, enum gpu_epi epi, float alpha) {
+    switch (epi) {
+    case GPU_CHAIN: epilogue_of(GPU_CHAIN, c, c_i, acc, rows, cols, alpha); break;
+    case GPU_SET: epilogue_of(GPU_SET, c, c_i, acc, rows, cols, alpha); break;
+    case GPU_ADD: epilogue_of(GPU_ADD, c, c_i, acc, rows, cols, alpha); break;
+    default: epilogue_of(epi, c, c_i, acc, rows, cols, alpha); break;
+    }
 }
 
 static void gemm_cols(const struct gemm_job *j, float *panel, size_t j0, uint32_t m_from, uint32_t m_to) {
@@ -361,10 +476,13 @@ static void gemm_cols(const struct gemm_job *j, float *panel, size_t j0, uint32_
         bool load = p0 || j->epi == GPU_CHAIN;
         for (uint32_t i = m_from; i < m_to; i++) {
             size_t rows = j->m - (size_t)i * MR < MR ? j->m - (size_t)i * MR : MR;
-            const float *a = j->pa + (size_t)i * MR * j->k + p0 * MR;
+            const float *a = j->pa ? j->pa + (size_t)i * MR * j->k + p0 * MR : j->a + (size_t)i * MR * j->a_i + p0 * j->a_p;
             float *c = j->c + (size_t)i * MR * j->c_i + j0;
             if (direct) {
-                micros[rows - 1](nv, load, kn, a, panel, c, j->c_i);
+                if (j->pa)
+                    micros[rows - 1](nv, load, kn, a, panel, c, j->c_i);
+                else
+                    micros_there[rows - 1](nv, load, kn, a, j->a_i, j->a_p, panel, c, j->c_i);
                 continue;
             }
             _Alignas(64) float tile[MR * NR];
@@ -372,7 +490,10 @@ static void gemm_cols(const struct gemm_job *j, float *panel, size_t j0, uint32_
                 for (size_t r = 0; r < rows; r++)
                     for (size_t x = 0; x < (size_t)nv * W; x++)
                         tile[r * NR + x] = x < jn ? c[r * j->c_i + x] : 0.0f;
-            micros[rows - 1](nv, load, kn, a, panel, tile, NR);
+            if (j->pa)
+                micros[rows - 1](nv, load, kn, a, panel, tile, NR);
+            else
+                micros_there[rows - 1](nv, load, kn, a, j->a_i, j->a_p, panel, tile, NR);
             epilogue(c, j->c_i, tile, rows, jn, j->epi, j->alpha);
         }
     }
@@ -403,7 +524,13 @@ static enum loam_status gemm_run(struct gpu *g, struct gemm_job *j, bool packed,
         if (j->split_m > (j->panels_m + 3) / 4)
             j->split_m = (j->panels_m + 3) / 4;
     }
-    if (!packed) {
+    bool few = j->b.w && !j->b.by_k && j->m <= PLAIN_ROWS && !gpu_type_quantised(j->b.w->type); /* micros_plain wants it packed */
+    if (!packed && panels_n == 1 && !few) {
+        enum loam_status s = pool_scratch(g->pool, 0, (size_t)j->kc * NR * sizeof(float), err);
+        if (s)
+            return s;
+        j->pa = NULL;
+    } else if (!packed) {
         size_t pa = (size_t)j->panels_m * MR * j->k * sizeof(float);
         enum loam_status s = pool_scratch(g->pool, pa, (size_t)j->kc * NR * sizeof(float), err);
         if (s)

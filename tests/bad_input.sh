@@ -46,7 +46,7 @@ up() { # DIR
     i=0
     until "$loam" --data "$1" --no-start node status >/dev/null 2>&1; do
         i=$((i + 1))
-        kill -0 $last 2>/dev/null && [ $i -lt 100 ] || { bad "the node does not start: $(tail -n 3 "$1.log")"; return 1; }
+        kill -0 $last 2>/dev/null && [ $i -lt 600 ] || { bad "the node does not start: $(tail -n 3 "$1.log")"; return 1; }
         sleep 0.1
     done
 }
@@ -334,7 +334,7 @@ PY
     i=0
     until taken chain block && [ "$(sed -n 's/^  "number": \([0-9]*\),*/\1/p' "$work/out")" -gt "$before" ]; do
         i=$((i + 1))
-        [ $i -lt 100 ] || { bad "after the lie the head is not followed again"; break; }
+        [ $i -lt 600 ] || { bad "after the lie the head is not followed again"; break; }
         sleep 0.1
     done
     # an RPC that is behind (a killed development chain has lost its last second) gets a moment; one that never finds a state does not

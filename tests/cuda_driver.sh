@@ -14,7 +14,7 @@ sees() { # what `gpu list` says, the driver's version, its answer to cuInit
     i=0
     until a node status >/dev/null 2>&1; do
         i=$((i + 1))
-        [ $i -lt 100 ] || { cat "$t/log"; echo "no node"; exit 1; }
+        [ $i -lt 600 ] || { cat "$t/log"; echo "no node"; exit 1; }
         sleep 0.1
     done
     a gpu list >"$t/out" 2>&1 || { cat "$t/out"; echo "FAILED: gpu list"; status=1; }

@@ -66,7 +66,7 @@ printf 'ac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80' >"$dir
 n=0
 until "$LOAM" --data "$dir/a" --no-start node status >/dev/null 2>&1; do
     n=$((n + 1))
-    [ $n -lt 100 ] || fail "the node does not answer"
+    [ $n -lt 600 ] || fail "the node does not answer"
     sleep 0.1
 done
 run use $A chain use http://127.0.0.1:$port
@@ -168,7 +168,7 @@ later 301
 n=0
 until $A demand silence "$b" --as dev --json >"$dir/silence.json" 2>"$dir/silence.err"; do # its head may be a block behind
     n=$((n + 1))
-    [ $n -lt 100 ] || { cat "$dir/silence.err" >&2; fail "silence"; }
+    [ $n -lt 600 ] || { cat "$dir/silence.err" >&2; fail "silence"; }
     sleep 0.2
 done
 equal "$(json "$dir/silence.json" '["state"]')" slashed "a silent poster"
@@ -182,7 +182,7 @@ client=$!
 n=0
 until rpc txpool_status "" | grep -q '"pending":"0x1"'; do
     n=$((n + 1))
-    [ $n -lt 200 ] || fail "the stake does not go out"
+    [ $n -lt 1200 ] || fail "the stake does not go out"
     sleep 0.1
 done
 rpc anvil_setCode "\"$validators\", \"0x60006000fd\"" >/dev/null
@@ -196,7 +196,7 @@ rpc evm_mine "" >/dev/null # what was set stands in no block yet
 n=0
 until $A validator stake 1 --total --as dev --json >"$dir/stake.json" 2>"$dir/stake.err"; do # its head may be a block behind
     n=$((n + 1))
-    [ $n -lt 50 ] || { cat "$dir/stake.err" >&2; fail "the stake at the second try"; }
+    [ $n -lt 600 ] || { cat "$dir/stake.err" >&2; fail "the stake at the second try"; }
     sleep 0.2
 done
 equal "$(json "$dir/stake.json" '["stake_wei"]')" 1000000000000000000 "the stake at the second try"

@@ -31,7 +31,7 @@ run() { timeout 60 "$loam" --data data --no-start --yes --password-file password
 i=0
 until run node status; do
     i=$((i + 1))
-    [ $i -lt 100 ] || { bad "the node does not start: $(tail -n 3 log)"; exit 1; }
+    [ $i -lt 600 ] || { bad "the node does not start: $(tail -n 3 log)"; exit 1; }
     sleep 0.1
 done
 for k in alice bob carol dev server customer trainer val; do run key new $k || bad "key new $k: $(cat err)"; done

@@ -26,7 +26,7 @@ run() { "$loam" --data d --no-start --yes --password-file password "$@" </dev/nu
 i=0
 until "$loam" --data d --no-start node status >/dev/null 2>&1; do
     i=$((i + 1))
-    [ $i -lt 100 ] || { bad "the node does not start: $(tail -n 3 log)"; exit 1; }
+    [ $i -lt 600 ] || { bad "the node does not start: $(tail -n 3 log)"; exit 1; }
     sleep 0.1
 done
 run version

@@ -24,7 +24,7 @@ run() { "$loam" --data "$work/data" --no-start --yes --password-file "$work/pass
 i=0
 until run node status >/dev/null 2>&1; do
     i=$((i + 1))
-    [ $i -lt 100 ] || { bad "the node does not start: $(tail -n 3 "$work/log")"; exit 1; }
+    [ $i -lt 600 ] || { bad "the node does not start: $(tail -n 3 "$work/log")"; exit 1; }
     sleep 0.1
 done
 field() { sed -n "s/^$1: *//p"; }

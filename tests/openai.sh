@@ -11,7 +11,7 @@ trap 'kill $pid 2>/dev/null; wait $pid 2>/dev/null; rm -rf "$dir"' EXIT
 n=0
 until "$loam" --data "$dir" model add "$src/contrib/models/tiny.gguf" 2>"$dir/add"; do
     n=$((n + 1))
-    [ $n -lt 50 ] || { cat "$dir/add" "$dir/err"; exit 1; }
+    [ $n -lt 600 ] || { cat "$dir/add" "$dir/err"; exit 1; }
     sleep 0.1
 done
 url=$("$loam" --data "$dir" node status --json | sed -n 's/.*"api": *"\([^"]*\)".*/\1/p')

@@ -24,7 +24,7 @@ mkdir -m 700 "$data"
 i=0
 until a --no-start node status >/dev/null 2>&1; do
     i=$((i + 1))
-    [ $i -lt 100 ] || { cat "$dir/log"; echo "no node"; exit 1; }
+    [ $i -lt 600 ] || { cat "$dir/log"; echo "no node"; exit 1; }
     sleep 0.1
 done
 hash_of() { a adapter info "$1" --json | sed -n 's/.*"adapter_hash": *"0x\([0-9a-f]*\)".*/\1/p' | head -n 1; }

@@ -82,7 +82,7 @@ start() { # NAME PORT
     n=0
     until "$LOAM" --data "$dir/$1" --no-start node status >/dev/null 2>&1; do
         n=$((n + 1))
-        [ $n -lt 100 ] || fail "node $1 does not answer (its log: $dir/$1.log)"
+        [ $n -lt 600 ] || fail "node $1 does not answer (its log: $dir/$1.log)"
         sleep 0.1
     done
 }
@@ -156,7 +156,7 @@ proxy=$!
 n=0
 until curl -s -o /dev/null http://127.0.0.1:$((port + 3))/loam/v1/status; do
     n=$((n + 1))
-    [ $n -lt 100 ] || fail "the proxy does not answer"
+    [ $n -lt 600 ] || fail "the proxy does not answer"
     sleep 0.1
 done
 refused kept $V ask "$(sed -n 2p "$dir/questions")" --model facts --max-tokens 24 --pay 1 --as val --peer http://127.0.0.1:$((port + 3))
@@ -310,7 +310,7 @@ b3=$(json "$dir/rec3.json" '["batch"]')
 pid=$(sed -n 's/^pid \([0-9]*\),.*/\1/p' "$dir/a/lock")
 $A stop >/dev/null 2>&1
 n=0
-while kill -0 "$pid" 2>/dev/null && [ $n -lt 100 ]; do
+while kill -0 "$pid" 2>/dev/null && [ $n -lt 600 ]; do
     n=$((n + 1))
     sleep 0.1
 done
@@ -318,7 +318,7 @@ run watch $V validator run --as val --no-wait
 n=0
 until $V job list 2>/dev/null | grep "validate $b3 " | grep -q "failed.*LOAM_ENET"; do
     n=$((n + 1))
-    [ $n -lt 100 ] || fail "the standing validator does not say that the poster is away"
+    [ $n -lt 600 ] || fail "the standing validator does not say that the poster is away"
     sleep 0.1
 done
 start a $((port + 1))

@@ -16,7 +16,7 @@ up() {
     i=0
     until a node status >/dev/null 2>&1; do
         i=$((i + 1))
-        [ $i -lt 100 ] || { cat "$dir/log"; echo "no node"; exit 1; }
+        [ $i -lt 600 ] || { cat "$dir/log"; echo "no node"; exit 1; }
         sleep 0.1
     done
 }

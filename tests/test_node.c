@@ -542,32 +542,41 @@ static void test_slow(void **state) {
     say(&slow, "{\"jsonrpc\":\"2.0\",\"id\":2,\"method\":\"topic.subscribe\",\"params\":{\"topics\":[\"log\","
                "\"train\"]}}");
     json_decref(response(&slow, 2, NULL, NULL));
+    say(&quick, "{\"jsonrpc\":\"2.0\",\"id\":4,\"method\":\"topic.subscribe\",\"params\":{\"topics\":[\"train\"]}}");
+    json_decref(response(&quick, 4, NULL, NULL));
     char *text = mem_zalloc(20001);
     memset(text, 'y', 20000);
-    for (int i = 0; i < 1000; i++) { /* 20 MB */
-        topic_emit(f->n, "log", json_pack("{s:s s:i}", "text", text, "n", i));
-        if (i % 50 == 0) {
-            say(&quick, "{\"jsonrpc\":\"2.0\",\"id\":3,\"method\":\"node.status\"}");
-            json_decref(response(&quick, 3, NULL, NULL));
+    json_int_t last = 0;
+    /* Again and again: in the first rounds the node's memory grows, which is a state of its own and brings the others along. */
+    for (int step = 7; step < 11; step++) {
+        for (int i = 0; i < 1000; i++) { /* 20 MB */
+            topic_emit(f->n, "log", json_pack("{s:s s:i}", "text", text, "n", i));
+            if (i % 50 == 0) {
+                say(&quick, "{\"jsonrpc\":\"2.0\",\"id\":3,\"method\":\"node.status\"}");
+                json_decref(response(&quick, 3, NULL, NULL));
+            }
+        }
+        /* Said while the slow one takes nothing: the quick one has heard it, so the slow one was passed over. It gets it all the same. */
+        topic_set(f->n, "train", json_pack("{s:i}", "step", step));
+        json_t *told = hear(&quick);
+        assert_int_equal(json_integer_value(json_object_get(json_object_get(json_object_get(told, "params"), "value"), "step")), step);
+        json_decref(told);
+        json_int_t gaps = 0;
+        bool newest = false;
+        while (!newest || !gaps) { /* in either order */
+            json_t *o = hear(&slow), *p = json_object_get(o, "params");
+            assert_non_null(o);
+            if (strcmp(json_string_value(json_object_get(p, "name")), "log") == 0) {
+                json_int_t seq = json_integer_value(json_object_get(p, "seq"));
+                gaps += seq != last + 1;
+                last = seq;
+            } else {
+                newest = json_integer_value(json_object_get(json_object_get(p, "value"), "step")) == step;
+            }
+            json_decref(o);
         }
     }
     mem_free(text);
-    topic_set(f->n, "train", json_pack("{s:i}", "step", 7));
-    json_int_t last = 0, gaps = 0;
-    bool newest = false;
-    while (!newest) {
-        json_t *o = hear(&slow), *p = json_object_get(o, "params");
-        assert_non_null(o);
-        if (strcmp(json_string_value(json_object_get(p, "name")), "log") == 0) {
-            json_int_t seq = json_integer_value(json_object_get(p, "seq"));
-            gaps += seq != last + 1;
-            last = seq;
-        } else {
-            newest = json_integer_value(json_object_get(json_object_get(p, "value"), "step")) == 7;
-        }
-        json_decref(o);
-    }
-    assert_true(gaps > 0);
     peer_close(&slow);
     peer_close(&quick);
 }

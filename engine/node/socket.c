@@ -29,6 +29,7 @@ struct client {
     bool readonly; /* said so in hello: it may look, and nothing it sends changes anything */
     uint64_t seen[TOPICS_MAX];
     bool subscribed[TOPICS_MAX];
+    bool behind; /* a state was not sent because too much waited: it is when there is room again */
     /* under control.lock */
     struct buf out;     /* waits for the write in flight */
     size_t in_flight;   /* bytes handed to libuv */
@@ -168,6 +169,8 @@ static void client_pump(struct client *c) {
 
 static void client_topics(struct client *c, bool state, bool stream) {
     struct control *ct = c->n->control;
+    state |= c->behind;
+    c->behind = false;
     for (size_t i = 0; i < TOPICS_MAX && topics_name(i); i++) {
         if (!c->subscribed[i] || !(topic_is_stream(topics_name(i)) ? stream : state))
             continue;
@@ -175,9 +178,10 @@ static void client_topics(struct client *c, bool state, bool stream) {
             uv_mutex_lock(&ct->lock);
             bool full = c->gone || queued(c) >= CONTROL_QUEUE_MAX;
             uv_mutex_unlock(&ct->lock);
-            if (full)
-                return; /* seen[] stays: it gets a fresh snapshot, or a gap in a stream, when it has caught up
-                         */
+            if (full) { /* seen[] stays: it gets a fresh snapshot, or a gap in a stream, when it has caught up */
+                c->behind = state;
+                return;
+            }
             char *text = topics_next(c->n, i, &c->seen[i]);
             if (!text)
                 break;

@@ -63,6 +63,7 @@ want 2 "is not in" --data "$work/a" set compute.threads 5000
 want 75 "no chain is configured" --data "$work/a" chain block
 want 69 "127.0.0.1 port 1: connection refused" --data "$work/a" chain use http://127.0.0.1:1
 want 2 "http" --data "$work/a" chain use ftp://x
+want 2 "not from both" --data "$work/a" chain use http://127.0.0.1:1 --file "$work/none.json"
 "$loam" --data "$work/a" --json job show 99 2>/dev/null | grep -q '"status": "LOAM_ENOTFOUND"' || bad "errors as JSON"
 
 # keys: no password without a terminal, a file, wrong ones

@@ -28,7 +28,9 @@ static json_t *status_now(struct node *n) {
 
 static enum loam_status use(struct cmd_call *c, struct err *err) {
     const char *url = cmd_str(c, "url"), *file = cmd_str(c, "file");
-    if (!url == !file)
+    if (url && file)
+        return err_set(err, LOAM_EINVAL, "chain use: a chain comes from an RPC (%s) or from a file (%s), not from both; the file names its RPCs itself", url, file);
+    if (!url && !file)
         return err_set(err, LOAM_EINVAL, "chain use needs an RPC's address or --file; for example: %s",
                        c->line.cmd->example);
     if (url && strncmp(url, "http://", 7) != 0 && strncmp(url, "https://", 8) != 0)

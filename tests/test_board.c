@@ -135,6 +135,39 @@ static void runs(void **state) {
     json_decref(t);
 }
 
+/* The evaluations of the newest run stand beside its loss after the node was started again. */
+static void evaluations(void **state) {
+    (void)state;
+    static const double sum[3] = {6.0, 3.0, 4.5};
+    uint8_t b[3 * LM_EVAL_BYTES + 5] = {0}; /* and a record cut off */
+    char path[200];
+    write_run("old", 5, 1);
+    write_run("evaluated", 30, 2);
+    for (size_t i = 0; i < 3; i++) {
+        uint64_t bits;
+        memcpy(&bits, &sum[i], 8);
+        put_le64(b + i * LM_EVAL_BYTES, 10 * (i + 1));
+        put_le64(b + i * LM_EVAL_BYTES + 8, bits);
+        put_le64(b + i * LM_EVAL_BYTES + 16, 3);
+        put_le64(b + i * LM_EVAL_BYTES + 24, i < 2);
+    }
+    snprintf(path, sizeof path, "%s/evaluated.run/evals", dir);
+    OK(file_write(path, b, sizeof b, 0600, &e));
+    again();
+    json_t *t = topic_get(n, "train");
+    const json_t *curve = json_object_get(t, "eval_curve");
+    assert_string_equal(str(t, "run"), "evaluated");
+    assert_int_equal(json_array_size(curve), 3);
+    for (size_t i = 0; i < 3; i++) {
+        assert_int_equal(json_integer_value(at(at(curve, i), 0)), 10 * (i + 1));
+        assert_true(json_real_value(at(at(curve, i), 1)) == sum[i] / 3);
+    }
+    assert_true(json_real_value(json_object_get(t, "eval_loss")) == 1.5);
+    assert_true(json_real_value(json_object_get(t, "best_loss")) == 1.0);
+    assert_int_equal(num(t, "best_step"), 20);
+    json_decref(t);
+}
+
 static void put_answer(uint64_t id, const char *text) {
     uint8_t key[15] = "answer/";
     for (int i = 0; i < 8; i++)
@@ -236,6 +269,6 @@ static void rewards(void **state) {
 
 int main(void) {
 #define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
-    const struct CMUnitTest t[] = {T(empty), T(runs), T(answers), T(verdicts), T(rewards)};
+    const struct CMUnitTest t[] = {T(empty), T(runs), T(evaluations), T(answers), T(verdicts), T(rewards)};
     return cmocka_run_group_tests_name("board", t, NULL, NULL);
 }

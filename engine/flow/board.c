@@ -81,6 +81,35 @@ static json_t *curve_of(const char *dir, size_t points) {
     return out;
 }
 
+/* The evaluations of RUN/evals: sets eval_curve, eval_loss (the newest), best_loss and best_step of a train topic. Nothing where there
+ * are none. */
+static void put_evals(json_t *topic, const char *dir) {
+    struct buf b = BUF_INIT((size_t)1 << 29);
+    char *path = mem_printf("%s/evals", dir);
+    if (path && file_exists(path) && !file_read(&b, path, NULL) && b.len >= LM_EVAL_BYTES) {
+        size_t n = b.len / LM_EVAL_BYTES, each = (n + BOARD_EVALS - 1) / BOARD_EVALS;
+        json_t *curve = json_array();
+        for (size_t i = 0; i < n; i++) {
+            const uint8_t *r = b.data + i * LM_EVAL_BYTES; /* trainer.h */
+            double sum = le_f64(r + 8), count = (double)le_u64(r + 16);
+            json_int_t step = (json_int_t)le_u64(r);
+            if (!(count > 0) || !isfinite(sum))
+                continue;
+            if (i % each == 0 || i + 1 == n) {
+                json_array_append_new(curve, json_pack("[I, f]", step, sum / count));
+                json_object_set_new(topic, "eval_loss", json_real(sum / count));
+            }
+            if (le_u64(r + 24)) {
+                json_object_set_new(topic, "best_loss", json_real(sum / count));
+                json_object_set_new(topic, "best_step", json_integer(step));
+            }
+        }
+        json_object_set_new(topic, "eval_curve", curve);
+    }
+    buf_clear(&b);
+    mem_free(path);
+}
+
 static json_int_t newest(const json_t *o) { return json_integer_value(json_object_get(o, "created_ms")); }
 
 json_t *board_runs(struct node *n) {
@@ -111,13 +140,21 @@ json_t *board_runs(struct node *n) {
 }
 
 static void restore_train(struct node *n) {
-    json_t *runs = board_runs(n), *r = json_array_get(runs, 0);
-    if (r)
-        topic_set(n, "train",
+    json_t *runs = board_runs(n), *r = json_array_get(runs, 0), *record = NULL;
+    const char *name = json_string_value(json_object_get(r, "run"));
+    if (r) {
+        json_t *v =
                   json_pack("{s:O s:s s:O s:O s:O* s:O* s:O* s:O* s:O* s:O}", "run", json_object_get(r, "run"), "state", "done", "model",
                             json_object_get(r, "run"), "adapter", json_object_get(r, "adapter"), "step", json_object_get(r, "steps"), "steps",
                             json_object_get(r, "steps"), "loss", json_object_get(r, "loss"), "rows", json_object_get(r, "rows"), "loss_curve",
-                            json_object_get(r, "curve"), "runs", runs));
+                            json_object_get(r, "curve"), "runs", runs);
+        const char *dir = name && !record_get(n, TABLE_MODEL, name, strlen(name), &record, NULL)
+                              ? json_string_value(json_object_get(record, "run_dir")) : NULL;
+        if (v && dir)
+            put_evals(v, dir);
+        topic_set(n, "train", v);
+        json_decref(record);
+    }
     json_decref(runs);
 }
 

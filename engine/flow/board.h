@@ -14,6 +14,7 @@
 #define BOARD_BATCHES 16 /* newest batches looked at */
 #define BOARD_RUNS 8     /* newest runs whose curves are told */
 #define BOARD_POINTS 96  /* of such a curve */
+#define BOARD_EVALS 255  /* evaluations of the newest run that are told, and the last */
 
 /* Fills models, train, attribution, validator and ask from the store, and begins to watch. Once, from flow_attach. */
 enum loam_status board_attach(struct node *n, struct err *err) LOAM_MUST_USE;

@@ -344,6 +344,10 @@ static void busy(const char *folder, const char *src) {
     char *add[] = {(char *)loam, "--data", (char *)folder, "--no-start", "--yes", "model", "add", gguf, NULL};
     char *train[] = {(char *)loam,  "--data", (char *)folder, "--no-start", "--yes",   "--no-wait", "train",
                      "bench",       "--files", rows,          "--epochs",   "20000", NULL};
+    char sock[200];
+    snprintf(sock, sizeof sock, "%s/node.sock", folder); /* the node may have been started just now */
+    for (int i = 0; i < 500 && access(sock, F_OK); i++)
+        usleep(10000);
     if (run_loam(add) || run_loam(train)) {
         fprintf(stderr, "bench_console: training does not start with %s and %s, keys in training not measured\n", gguf, rows);
         return;

@@ -158,6 +158,11 @@ def main():
         opt.load_state_dict(kept["opt"])
         losses = kept["losses"]
         done = len(losses)
+
+    def keep_state():
+        torch.save({"params": [p.detach() for p in params], "opt": opt.state_dict(), "losses": losses}, args.state + ".new")
+        os.replace(args.state + ".new", args.state)
+
     model.train()
     start = time.time()
     for epoch in range(args.epochs):
@@ -192,9 +197,11 @@ def main():
             opt.step()
             losses.append(loss.item())
             step += 1
+            if args.state and step % 5 == 0:
+                keep_state()
     seconds = time.time() - start
     if args.state:
-        torch.save({"params": [p.detach() for p in params], "opt": opt.state_dict(), "losses": losses}, args.state)
+        keep_state()
     if args.losses:
         with open(args.losses, "w") as f:
             f.write("# losses of contrib/bench/peft_train.py, torch %s\n" % torch.__version__)

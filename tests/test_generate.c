@@ -337,6 +337,84 @@ static void test_sample_whole(void **st) {
     }
 }
 
+struct ranked {
+    float p;
+    uint32_t id;
+};
+
+static int likeliest(const void *a, const void *b) {
+    const struct ranked *x = a, *y = b;
+    return x->p != y->p ? (x->p > y->p ? -1 : 1) : x->id < y->id ? -1 : x->id > y->id;
+}
+
+/* top_k, top_p and min_p of a whole vocabulary against everything sorted: few tokens, many, flat ones, ties, zeros of both signs. */
+static void test_sample_cut(void **st) {
+    (void)st;
+    enum { N = 20011 };
+    static const struct {
+        uint32_t k;
+        float p, min;
+    } cut[] = {{40, 0, 0}, {0, 0.9f, 0}, {0, 0.999f, 0}, {40, 0.8f, 0}, {4500, 0, 0}, {4500, 0.95f, 0.001f}, {0, 0.7f, 0.01f}, {2, 0.5f, 0}};
+    static float l[N], again[N];
+    static uint64_t work[N];
+    static struct ranked c[N];
+    struct philox ph;
+    for (uint32_t turn = 0; turn < 6 * sizeof cut / sizeof *cut; turn++) {
+        uint32_t form = turn % 6, w = turn / 6, word[4], t, n = N, want, best = 0;
+        struct lm_sampler s = {.temperature = 0.8f, .repeat = 1, .seed = {(uint8_t)turn}, .top_k = cut[w].k, .top_p = cut[w].p, .min_p = cut[w].min};
+        philox_init(&ph, s.seed, "test");
+        for (uint32_t i = 0; i < N; i++) {
+            philox_block(&ph, i, 0, word);
+            float x = (float)(int32_t)word[0] * 0x1p-31f; /* in -1 to 1 */
+            l[i] = form == 0   ? 20 * x * x * x
+                   : form == 1 ? 0.001f * x
+                   : form == 2 ? -3
+                   : form == 3 ? (float)(int)(8 * x)                          /* ties, and 0 */
+                   : form == 4 ? (i % 3 ? 0.0f : -0.0f) * (float)(word[0] & 1) /* zeros of both signs */
+                               : -30 - 40 * x;
+            again[i] = l[i];
+            best = l[i] > l[best] ? i : best;
+        }
+        for (uint32_t i = 0; i < N; i++)
+            c[i] = (struct ranked){l[i], i};
+        if (s.top_k) {
+            qsort(c, N, sizeof *c, likeliest);
+            n = s.top_k;
+        }
+        double sum = 0, at = 0;
+        for (uint32_t i = 0; i < n; i++)
+            sum += (double)(c[i].p = arith_exp(c[i].p / s.temperature - l[best] / s.temperature));
+        if (s.top_p > 0) {
+            double have = 0, all = sum * (double)s.top_p;
+            uint32_t k = 0;
+            qsort(c, n, sizeof *c, likeliest);
+            while (k < n && (have += (double)c[k++].p) < all) {
+            }
+            n = k;
+            sum = have;
+        }
+        if (s.min_p > 0) {
+            uint32_t k = 0;
+            sum = 0;
+            for (uint32_t i = 0; i < n; i++)
+                if (c[i].p >= s.min_p || c[i].id == best)
+                    sum += (double)(c[k++] = c[i]).p;
+            n = k;
+        }
+        philox_init(&ph, s.seed, "sample");
+        philox_block(&ph, turn, 0, word);
+        double target = ((double)(word[0] >> 5) * 67108864.0 + (double)(word[1] >> 6)) * 0x1p-53 * sum;
+        for (want = 0; want < n; want++) {
+            at += (double)c[want].p;
+            if (at > target)
+                break;
+        }
+        OK(lm_sample(&t, again, N, &s, NULL, 0, 0, turn, work, &e));
+        if (t != c[want].id)
+            fail_msg("top_k %u, top_p %g, min_p %g, form %u: token %u, not %u", s.top_k, (double)s.top_p, (double)s.min_p, form, t, c[want].id);
+    }
+}
+
 /* Twelve answers of three adapters through a batch whose cache has room for only a few: each as alone, whatever the order,
  * also where some had to give way; then again, mostly from the prefix cache. */
 static void test_continuous(void **st) {
@@ -427,7 +505,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_bits_q8),  cmocka_unit_test(test_bits_f32), cmocka_unit_test(test_batch),
         cmocka_unit_test(test_generate), cmocka_unit_test(test_continuous), cmocka_unit_test(test_limits),   cmocka_unit_test(test_sample),
-        cmocka_unit_test(test_sample_whole),
+        cmocka_unit_test(test_sample_whole), cmocka_unit_test(test_sample_cut),
     };
     return cmocka_run_group_tests(tests, NULL, clean);
 }

@@ -103,6 +103,7 @@ def main():
     ap.add_argument("--random", type=int, default=0, help="rows of so many random tokens, all trained, instead of the file's")
     ap.add_argument("--seed", default="2a", help="hex, padded with zeros to 32 bytes")
     ap.add_argument("--losses")
+    ap.add_argument("--state", help="with --steps: go on from what this file holds, and keep there what the next run goes on from")
     ap.add_argument("--threads", type=int, default=2)
     args = ap.parse_args()
     import torch
@@ -148,6 +149,20 @@ def main():
     params = [p for p in model.parameters() if p.requires_grad]
     opt = torch.optim.AdamW(params, lr=args.lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0)
     warm, order_key, losses, tokens, step = math.ceil(args.warmup * total), key_of(seed, b"order"), [], 0, 0
+    done = 0
+    if args.state and os.path.exists(args.state):
+        kept = torch.load(args.state, weights_only=True)
+        with torch.no_grad():
+            for p, w in zip(params, kept["params"], strict=True):
+                p.copy_(w)
+        opt.load_state_dict(kept["opt"])
+        losses = kept["losses"]
+        done = len(losses)
+
+    def keep_state():
+        torch.save({"params": [p.detach() for p in params], "opt": opt.state_dict(), "losses": losses}, args.state + ".new")
+        os.replace(args.state + ".new", args.state)
+
     model.train()
     start = time.time()
     for epoch in range(args.epochs):
@@ -155,6 +170,9 @@ def main():
         for b in range(per_epoch):
             if args.steps and step == args.steps:
                 break
+            if step < done:
+                step += 1
+                continue
             part = [rows[i] for i in order[b * args.batch:(b + 1) * args.batch]]
             width = max(len(r[0]) for r in part)
             ids = torch.zeros(len(part), width, dtype=torch.long)
@@ -179,7 +197,11 @@ def main():
             opt.step()
             losses.append(loss.item())
             step += 1
+            if args.state and step % 5 == 0:
+                keep_state()
     seconds = time.time() - start
+    if args.state:
+        keep_state()
     if args.losses:
         with open(args.losses, "w") as f:
             f.write("# losses of contrib/bench/peft_train.py, torch %s\n" % torch.__version__)

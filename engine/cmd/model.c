@@ -75,7 +75,7 @@ const struct cmd entry_model_quantize = {.noun = "model",
                                          .args = quantize_args,
                                          .flags = CMD_LONG,
                                          .help = "write a base model in another format of weights",
-                                         .text = "Values are dequantised exactly and rounded once to the new format. The result is a base model of its own with a "
+                                         .text = "Values are dequantised exactly and rounded once to the new format, a GGUF file, whether the base is one or a folder. The result is a base model of its own with a "
                                                  "hash of its own: adapters trained on one do not belong to the other.",
                                          .example = "model quantize SmolLM2-135M-Instruct.Q4_1 Q8_0",
                                          .run = quantize};
@@ -83,7 +83,7 @@ const struct cmd entry_model_quantize = {.noun = "model",
 static const struct cmd_arg export_args[] = {{"model", CMD_MODEL, CMD_REQUIRED, NULL, "base, adapter or BASE+ADAPTER", NULL},
                                              {"to", CMD_PATH, CMD_REQUIRED, NULL, "folder (safetensors) or file (gguf) to write", NULL},
                                              {"format", CMD_CHOICE, CMD_NAMED, "safetensors", "what is written", "safetensors|gguf"},
-                                             {"type", CMD_CHOICE, CMD_NAMED, NULL, "format of the weights; F32 in safetensors, F16 for adapted matrices in gguf",
+                                             {"type", CMD_CHOICE, CMD_NAMED, NULL, "format of the weights; F32 in safetensors, F16 for merged matrices in gguf, a folder's own for its base in gguf",
                                               "F32|F16|BF16|Q8_0|Q5_1|Q5_0|Q4_1|Q4_0"},
                                              {NULL}};
 
@@ -100,7 +100,8 @@ const struct cmd entry_model_export = {.noun = "model",
                                        .flags = CMD_LONG,
                                        .help = "write a base, or a base with its adapter merged in, for other programs",
                                        .text = "safetensors: a folder that transformers loads, every value dequantised. gguf: the base's file with the adapted "
-                                               "matrices merged. What was written is opened again and computes a text beside the source: "
+                                               "matrices merged; a base that is a folder becomes a file, with its tokenizer and chat template, alone or "
+                                               "merged. What was written is opened again and computes a text beside the source: "
                                                "max_logit_difference says how far the two are apart.",
                                        .example = "model export SmolLM2-135M-Instruct.Q4_1 out/smollm2",
                                        .run = export};

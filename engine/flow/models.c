@@ -1085,9 +1085,13 @@ enum loam_status flow_model_export(json_t **out, struct node *n, struct job *j, 
     uint32_t t;
     *out = NULL;
     enum loam_status s = lm_type_parse(&t, type ? type : gguf ? "F16" : "F32", err);
+    struct stat st;
     if (!s)
         s = flow_model_get(&m, n, model, err);
-    if (!s && gguf && !m->adapter)
+    bool folder = !s && !stat(m->in_base->path, &st) && S_ISDIR(st.st_mode);
+    if (!s && gguf && folder && !m->adapter && !type)
+        t = m->base->layers[0].w[LM_Q].type; /* the base's numbers as they are */
+    if (!s && gguf && !folder && !m->adapter)
         s = err_set(err, LOAM_EINVAL, "%s has no adapter to merge: its GGUF file is the base itself (`model info`); `model quantize` writes it in another format", m->name);
     if (!s) {
         s = sched_enter(n->sched, SCHED_TRAIN, j, err);

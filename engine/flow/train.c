@@ -546,6 +546,12 @@ static void on_gradients(void *ctx, uint32_t c, uint32_t n, size_t done, size_t 
         watch_rest(w);
 }
 
+static void on_store(void *ctx, uint32_t c, uint32_t n, double pass, double keeping, double making) {
+    struct watch *w = ctx;
+    flow_note(w->f, "gradients at checkpoint %u of %u: %.2f s, of them %.1f %% in keeping them; %.2f s to make the store", c + 1, n, pass,
+              pass > 0 ? 100 * keeping / pass : 0, making);
+}
+
 static enum loam_status run(struct flow *f, const struct flow_train *q, struct flow_model *m, const struct tuning_rows *rows,
                             const struct lm_data *eval, const uint8_t seed[32], const char *dir, struct lm_train_result *res, struct lm_train_metrics *last,
                             struct err *err) {
@@ -567,7 +573,7 @@ static enum loam_status run(struct flow *f, const struct flow_train *q, struct f
         opt.base = base;
     }
     memcpy(opt.seed, seed, 32);
-    const struct tuning_hooks hooks = {{.ctx = &w, .metrics = on_metrics, .checkpoint = on_checkpoint, .evaluated = on_evaluated, .ask = on_ask}, on_gradients};
+    const struct tuning_hooks hooks = {{.ctx = &w, .metrics = on_metrics, .checkpoint = on_checkpoint, .evaluated = on_evaluated, .ask = on_ask}, on_gradients, on_store};
     /* This thread, and with it those that it starts, yields to whoever answers somebody: consoles, the node's loop, `ask`. It costs
      * a training nothing where nobody else wants the cores. */
     (void)setpriority(PRIO_PROCESS, (id_t)gettid(), TRAIN_NICE);

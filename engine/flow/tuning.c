@@ -1,5 +1,6 @@
 #include "flow/tuning.h"
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "flow/ranks.h"
 #include "lm/ranks.h"
@@ -148,12 +149,16 @@ struct counting {
     const struct tuning_hooks *hooks;
     uint32_t checkpoint, checkpoints;
     size_t done, total;
+    uint64_t keeping_us; /* in the inner sink */
     bool stop;
 };
 
 static enum loam_status count_tensor(void *ctx, const struct lm_grad_tensor *g, struct err *err) {
     struct counting *c = ctx;
-    return c->inner.tensor(c->inner.ctx, g, err);
+    uint64_t from = clock_mono_us();
+    enum loam_status s = c->inner.tensor(c->inner.ctx, g, err);
+    c->keeping_us += clock_mono_us() - from;
+    return s;
 }
 
 static enum loam_status count_row(void *ctx, size_t row, uint64_t id, double nll, uint32_t targets, struct err *err) {
@@ -193,9 +198,14 @@ static enum loam_status one_store(struct gpu *g, struct lm_model *m, const struc
         void *arg = g->yield_arg;
         g->yield = count_stop;
         g->yield_arg = c;
+        uint64_t start = clock_mono_us(), passed;
         s = lm_grad_rows(g, m, a, &rows->data, 0, rows->data.count, 0, &sink, err);
+        passed = clock_mono_us();
         if (!s)
             s = poa_build_write(b, path, opt->fine, tensor_stop, c, err);
+        if (!s && c->hooks && c->hooks->store)
+            c->hooks->store(c->hooks->train.ctx, c->checkpoint, c->checkpoints, (double)(passed - start) * 1e-6, (double)c->keeping_us * 1e-6,
+                            (double)(clock_mono_us() - passed) * 1e-6);
         g->yield = yield;
         g->yield_arg = arg;
         poa_build_free(b);

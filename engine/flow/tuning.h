@@ -47,6 +47,9 @@ struct tuning_hooks {
     struct lm_train_hooks train;
     /* Gradient stores: checkpoint i of n, rows or tensors done. May be NULL. */
     void (*gradients)(void *ctx, uint32_t checkpoint, uint32_t checkpoints, size_t done, size_t total);
+    /* A checkpoint's store stands: seconds of its pass over the rows, of them in keeping the gradients as they came (projected, int8, into
+     * the build's file), and seconds of making the store of what was kept (Fisher's rows, roots, writing). May be NULL. */
+    void (*store)(void *ctx, uint32_t checkpoint, uint32_t checkpoints, double pass, double keeping, double making);
 };
 
 struct tuning_opt {

@@ -21,36 +21,15 @@
 static const char *const hf_linear[LM_LINEARS] = {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
                                                   "mlp.gate_proj",    "mlp.up_proj",      "mlp.down_proj"};
 
-/* Row of a file in GGUF's order for Llama that holds Hugging Face's row r of a matrix with heads of D rows. */
-static uint32_t gguf_row(uint32_t r, uint32_t D) {
-    uint32_t h = r / D, at = r % D;
-    return h * D + at % (D / 2) * 2 + at / (D / 2);
-}
-
-/* Hugging Face's row of GGUF's row r. */
-static uint32_t hf_row(uint32_t r, uint32_t D) {
-    uint32_t h = r / D, at = r % D;
-    return h * D + at % 2 * (D / 2) + at / 2;
-}
-
 static bool llama(const struct lm_model *m) {
     return !strcmp(m->config.arch, "llama");
 }
 
 /* ---- a tensor's rows, with what an adapter adds ---- */
 
-struct part {
-    const struct lm_tensor *t;
-    const struct lm_lora *lora; /* NULL: as it is */
-    bool heads;                 /* rows or, of a vector, values are in GGUF's order and leave in Hugging Face's */
-    float add;                  /* to every value: Gemma's norms */
-    char name[96];              /* Hugging Face's */
-};
-
-/* Row r in Hugging Face's order. work: t->cols doubles, used only with an adapter. */
-static void row_of(float *out, const struct part *p, uint32_t r, const struct lm_adapter *a, uint32_t D, double *work) {
+void export_row(float *out, const struct part *p, uint32_t r, const struct lm_adapter *a, uint32_t D, double *work) {
     const struct lm_tensor *t = p->t;
-    uint32_t from = p->heads && t->rows > 1 ? gguf_row(r, D) : r;
+    uint32_t from = p->turn && t->rows > 1 ? p->turn(r, D) : r;
     lm_tensor_row(out, t, from);
     if (p->lora) {
         const float *b = p->lora->b + (size_t)from * a->rank;
@@ -74,12 +53,12 @@ struct parts {
     size_t n, cap;
 };
 
-static void part_add(struct parts *l, const struct lm_tensor *t, const struct lm_lora *lora, bool heads, float add, const char *name) {
+static void part_add(struct parts *l, const struct lm_tensor *t, const struct lm_lora *lora, bool turned, float add, const char *name) {
     if (!t->data)
         return;
     LOAM_ASSERT(l->n < l->cap);
     struct part *p = &l->p[l->n++];
-    *p = (struct part){.t = t, .lora = lora, .heads = heads, .add = add};
+    *p = (struct part){.t = t, .lora = lora, .turn = turned ? export_gguf_row : NULL, .add = add};
     snprintf(p->name, sizeof p->name, "%s", name);
 }
 
@@ -164,11 +143,11 @@ static enum loam_status st_write(const struct parts *l, const struct lm_model *m
     for (size_t i = 0; i < l->n && !s; i++) {
         const struct part *p = &l->p[i];
         for (uint32_t r = 0; r < p->t->rows && !s; r++) {
-            row_of(row, p, r, a, m->config.D, work);
+            export_row(row, p, r, a, m->config.D, work);
             const float *x = row;
-            if (p->heads && p->t->rows == 1) { /* a bias */
+            if (p->turn && p->t->rows == 1) { /* a bias */
                 for (uint32_t k = 0; k < p->t->cols; k++)
-                    turned[k] = row[gguf_row(k, m->config.D)];
+                    turned[k] = row[p->turn(k, m->config.D)];
                 x = turned;
             }
             s = gpu_quantise(out, type, x, p->t->cols, err);
@@ -273,12 +252,12 @@ enum loam_status lm_export_gguf(struct lm_model *m, const struct lm_adapter *a, 
     struct parts l = {0};
     struct lm_shape shape;
     struct stat st;
-    if (!stat(from, &st) && S_ISDIR(st.st_mode))
-        return err_set(err, LOAM_ENOTBUILT, "not built: GGUF files from a folder of safetensors; export the folder merged instead");
     lm_model_shape(&shape, m);
-    enum loam_status s = lm_adapter_fits(a, &shape, err);
+    enum loam_status s = a ? lm_adapter_fits(a, &shape, err) : LOAM_OK;
     if (!s && file_exists(to))
         s = err_set(err, LOAM_EEXIST, "%s is there already", to);
+    if (!s && !stat(from, &st) && S_ISDIR(st.st_mode))
+        return export_gguf_of_folder(m, a, from, to, type, type, err);
     if (!s)
         s = gguf_open(&g, from, err);
     if (s)
@@ -304,7 +283,7 @@ enum loam_status lm_export_gguf(struct lm_model *m, const struct lm_adapter *a, 
         }
         uint32_t as = p->t->cols % gpu_type_elems(type) ? GPU_F16 : type; /* rows that are no whole blocks */
         size_t bytes = gpu_row_bytes(as, p->t->cols);
-        p->heads = false; /* the file's own order stays */
+        p->turn = NULL; /* the file's own order stays */
         mem_free(row);
         mem_free(work);
         row = mem_array(p->t->cols, sizeof *row);
@@ -313,7 +292,7 @@ enum loam_status lm_export_gguf(struct lm_model *m, const struct lm_adapter *a, 
         if (!row || !work || !out)
             s = err_set(err, LOAM_ENOMEM, "no memory for tensor %s", t->name);
         for (uint32_t r = 0; r < p->t->rows && !s; r++) {
-            row_of(row, p, r, a, m->config.D, work);
+            export_row(row, p, r, a, m->config.D, work);
             s = gpu_quantise(out + r * bytes, as, row, p->t->cols, err);
             if (s)
                 s = err_prefix(err, s, "tensor %s", t->name);
@@ -501,7 +480,7 @@ enum loam_status lm_gguf_adapter_export(const struct lm_adapter *a, struct lm_mo
                 break;
             }
             for (uint32_t r = 0; r < t->out; r++)
-                memcpy(p + (size_t)r * a->rank, t->b + (size_t)hf_row(r, m->config.D) * a->rank, a->rank * sizeof *p);
+                memcpy(p + (size_t)r * a->rank, t->b + (size_t)export_hf_row(r, m->config.D) * a->rank, a->rank * sizeof *p);
             b = p;
         }
         snprintf(name, sizeof name, "blk.%u.%s.weight.lora_a", t->layer, lm_linear_name(t->kind));
@@ -559,7 +538,7 @@ static enum loam_status fill(struct lm_adapter *a, const struct lm_model *m, con
         for (uint32_t r = 0; r < R; r++)
             gpu_dequant(t->a + (size_t)r * t->in, x->type, x->data + r * gpu_row_bytes(x->type, t->in), t->in);
         for (uint32_t o = 0; o < t->out; o++) {
-            uint32_t from = turns(m, t->kind) ? gguf_row(o, m->config.D) : o;
+            uint32_t from = turns(m, t->kind) ? export_gguf_row(o, m->config.D) : o;
             gpu_dequant(row, y->type, y->data + from * gpu_row_bytes(y->type, R), R);
             for (uint32_t r = 0; r < R; r++)
                 t->b[(size_t)o * a->rank + r] = factor == 1 ? row[r] : (float)((double)row[r] * factor);

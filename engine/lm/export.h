@@ -18,8 +18,9 @@
 enum loam_status lm_export_folder(struct lm_model *m, const struct lm_adapter *a, const char *from, const char *dir, uint32_t type,
                                   struct err *err) LOAM_MUST_USE;
 
-/* A GGUF file of base and adapter: the adapted matrices in `type` (any of lm_type_parse), all other bytes as they are. `from` must
- * be a GGUF file: LOAM_ENOTBUILT for folders. Memory: the adapted matrices. */
+/* A GGUF file of base and adapter (NULL: the base alone). From a GGUF file: the adapted matrices in `type` (any of lm_type_parse), all
+ * other bytes as they are; memory: the adapted matrices. From a folder: all matrices in `type`, vectors in fp32, tokenizer and chat
+ * template in llama.cpp's keys; memory: the size of the result. LOAM_EUNSUPPORTED names what a GGUF file cannot say. */
 enum loam_status lm_export_gguf(struct lm_model *m, const struct lm_adapter *a, const char *from, const char *to, uint32_t type,
                                 struct err *err) LOAM_MUST_USE;
 

@@ -263,24 +263,19 @@ enum loam_status export_tokenizer_config(struct buf *b, const struct lm_model *m
 
 /* ---- tokenizer.json ---- */
 
-struct pair {
-    uint32_t left, right;
-    uint64_t order;
-};
-
 static int by_order(const void *a, const void *b) {
-    const struct pair *x = a, *y = b;
+    const struct export_pair *x = a, *y = b;
     return x->order < y->order ? -1 : x->order > y->order;
 }
 
 /* SentencePiece's merges as Hugging Face writes them: every way to put a piece together of two others, better scores first;
  * of equal ones the earlier piece, then the cut with the lower ids. */
-static enum loam_status pairs_of_scores(struct pair **out, size_t *n, const struct lm_tokenizer *t, struct err *err) {
+static enum loam_status pairs_of_scores(struct export_pair **out, size_t *n, const struct lm_tokenizer *t, struct err *err) {
     size_t cap = 0;
     for (uint32_t i = 0; i < t->n; i++)
         cap += t->piece[i].type == TOK_NORMAL ? t->piece[i].n : 0;
-    struct pair *p = mem_array(cap ? cap : 1, sizeof *p);
-    struct pair *by_score = mem_array(t->n, sizeof *by_score);
+    struct export_pair *p = mem_array(cap ? cap : 1, sizeof *p);
+    struct export_pair *by_score = mem_array(t->n, sizeof *by_score);
     *n = 0;
     if (!p || !by_score) {
         mem_free(p);
@@ -291,7 +286,7 @@ static enum loam_status pairs_of_scores(struct pair **out, size_t *n, const stru
         uint32_t u;
         memcpy(&u, &t->score[i], 4);
         u = u >> 31 ? ~u : u | 0x80000000u; /* ascending with the float */
-        by_score[i] = (struct pair){i, 0, (uint64_t)~u << 32 | i};
+        by_score[i] = (struct export_pair){i, 0, (uint64_t)~u << 32 | i};
     }
     qsort(by_score, t->n, sizeof *by_score, by_order);
     for (uint32_t i = 0; i < t->n; i++) {
@@ -309,7 +304,7 @@ static enum loam_status pairs_of_scores(struct pair **out, size_t *n, const stru
             size_t at = (*n)++; /* insert by ids: few cuts a piece */
             for (; at > first && (p[at - 1].left > l || (p[at - 1].left == l && p[at - 1].right > r)); at--)
                 p[at] = p[at - 1];
-            p[at] = (struct pair){l, r, 0};
+            p[at] = (struct export_pair){l, r, 0};
         }
     }
     mem_free(by_score);
@@ -317,14 +312,14 @@ static enum loam_status pairs_of_scores(struct pair **out, size_t *n, const stru
     return LOAM_OK;
 }
 
-static enum loam_status pairs_of_merges(struct pair **out, size_t *n, const struct lm_tokenizer *t, struct err *err) {
-    struct pair *p = mem_array(t->n_merges ? t->n_merges : 1, sizeof *p);
+enum loam_status export_merges(struct export_pair **out, size_t *n, const struct lm_tokenizer *t, struct err *err) {
+    struct export_pair *p = mem_array(t->n_merges ? t->n_merges : 1, sizeof *p);
     *n = 0;
     if (!p)
         return err_set(err, LOAM_ENOMEM, "no memory for %u merges", t->n_merges);
     for (uint32_t i = 0; i < t->merge_size; i++)
         if (t->merge[i].left != LM_NO_TOKEN)
-            p[(*n)++] = (struct pair){t->merge[i].left, t->merge[i].right, t->merge[i].rank};
+            p[(*n)++] = (struct export_pair){t->merge[i].left, t->merge[i].right, t->merge[i].rank};
     qsort(p, *n, sizeof *p, by_order);
     *out = p;
     return LOAM_OK;
@@ -345,7 +340,7 @@ static const struct {
 enum loam_status export_tokenizer(struct buf *b, const struct lm_tokenizer *t, struct err *err) {
     struct out o = {b, err, LOAM_OK};
     const char *pre = NULL;
-    struct pair *pairs = NULL;
+    struct export_pair *pairs = NULL;
     size_t n = 0, len;
     char id[32];
     for (size_t i = 0; i < sizeof pres / sizeof *pres; i++)
@@ -353,7 +348,7 @@ enum loam_status export_tokenizer(struct buf *b, const struct lm_tokenizer *t, s
             pre = pres[i].pre;
     if (!pre && strcmp(t->kind, "spm"))
         return err_set(err, LOAM_EUNSUPPORTED, "a tokenizer of kind %s is not written as tokenizer.json", t->kind);
-    o.s = t->score ? pairs_of_scores(&pairs, &n, t, err) : pairs_of_merges(&pairs, &n, t, err);
+    o.s = t->score ? pairs_of_scores(&pairs, &n, t, err) : export_merges(&pairs, &n, t, err);
     put(&o, "{\n  \"version\": \"1.0\",\n  \"truncation\": null,\n  \"padding\": null,\n  \"added_tokens\": [");
     bool first = true;
     for (uint32_t i = 0; i < t->n && !o.s; i++) {

@@ -320,6 +320,24 @@ static void end_token(struct lm_tokenizer *t, const struct js_val *id) {
     }
 }
 
+enum loam_status model_folder_template(struct buf *out, const char *dir, struct err *err) {
+    struct reader r = {.dir = dir, .err = err};
+    struct js_doc tc = {0};
+    char *path = inside(&r, "chat_template.jinja");
+    enum loam_status s = path ? file_read(out, path, err) : err_set(err, LOAM_ENOMEM, "no memory for a path");
+    mem_free(path);
+    if (s != LOAM_ENOTFOUND)
+        return s;
+    s = load(&r, &tc, "tokenizer_config.json");
+    if (s)
+        return s == LOAM_ENOTFOUND ? LOAM_OK : s;
+    const struct js_val *v = js_get(tc.root, "chat_template");
+    if (v && v->type == JS_STRING)
+        s = buf_add(out, v->s, v->len, err);
+    js_free(&tc);
+    return s;
+}
+
 static enum loam_status tokenizer(struct reader *r) {
     struct lm_model *m = r->m;
     char *path = inside(r, "tokenizer.json");
@@ -348,31 +366,15 @@ static enum loam_status tokenizer(struct reader *r) {
             end_token(m->own->tokenizer, eos);
         js_free(&gen);
     }
-    /* the template: a file of its own, else in tokenizer_config.json */
-    struct js_doc tc = {0};
     buf_init(&b, JSON_MAX);
-    path = inside(r, "chat_template.jinja");
-    const char *text = NULL;
-    size_t n = 0;
-    if (path && !file_read(&b, path, NULL)) {
-        text = (const char *)b.data;
-        n = b.len;
-    } else if (!load(r, &tc, "tokenizer_config.json")) {
-        const struct js_val *v = js_get(tc.root, "chat_template");
-        if (v && v->type == JS_STRING) {
-            text = v->s;
-            n = v->len;
-        }
-    }
-    if (text) {
-        s = lm_template_new(&m->own->tmpl, text, n, m->tokenizer, r->err);
+    s = model_folder_template(&b, r->dir, r->err);
+    if (!s && b.len) {
+        s = lm_template_new(&m->own->tmpl, (const char *)b.data, b.len, m->tokenizer, r->err);
         if (s == LOAM_EUNSUPPORTED)
             s = LOAM_OK; /* chat then says that there is none */
         m->tmpl = m->own->tmpl;
     }
-    js_free(&tc);
     buf_clear(&b);
-    mem_free(path);
     return s;
 }
 

@@ -45,5 +45,7 @@ enum loam_status model_from_gguf(struct lm_model *m, const char *path, struct er
 
 /* Reads a folder of safetensors into m. */
 enum loam_status model_from_folder(struct lm_model *m, const char *dir, struct err *err);
+/* The folder's chat template: chat_template.jinja, else what tokenizer_config.json says; nothing is added where there is none. */
+enum loam_status model_folder_template(struct buf *out, const char *dir, struct err *err);
 
 #endif

@@ -1,11 +1,13 @@
 #include "lm/quantize.h"
 #include "base/mem.h"
 #include "gpu/ops.h"
+#include "lm/export_in.h"
 #include "lm/gguf.h"
 #include "lm/model.h"
 
 #include <string.h>
 #include <strings.h>
+#include <sys/stat.h>
 
 #include "base/banned.h"
 
@@ -40,12 +42,27 @@ static enum loam_status convert(void **out, uint64_t *bytes, const struct gguf_t
     return LOAM_OK;
 }
 
+/* The result is a model. */
+static enum loam_status opens(const char *path, struct err *err) {
+    struct lm_model *m = NULL;
+    enum loam_status s = lm_model_open(&m, path, err);
+    lm_model_free(m);
+    return s;
+}
+
 enum loam_status lm_quantize(const char *from, const char *to, uint32_t type, uint32_t head_type, struct err *err) {
     struct gguf g;
     struct gguf_writer *w = NULL;
-    struct lm_model *m = NULL;
-    enum loam_status s = gguf_open(&g, from, err);
-    if (s)
+    struct stat st;
+    enum loam_status s;
+    if (!stat(from, &st) && S_ISDIR(st.st_mode)) {
+        struct lm_model *m = NULL;
+        if (!(s = lm_model_open(&m, from, err)))
+            s = export_gguf_of_folder(m, NULL, from, to, type, head_type, err);
+        lm_model_free(m);
+        return s ? s : opens(to, err);
+    }
+    if ((s = gguf_open(&g, from, err)))
         return s;
     void **keep = mem_zarray(g.n_tensors ? g.n_tensors : 1, sizeof *keep);
     s = keep ? gguf_writer_new(&w, err) : err_set(err, LOAM_ENOMEM, "no memory for a table");
@@ -74,8 +91,5 @@ enum loam_status lm_quantize(const char *from, const char *to, uint32_t type, ui
     mem_free(keep);
     gguf_writer_free(w);
     gguf_clear(&g);
-    if (!s)
-        s = lm_model_open(&m, to, err);
-    lm_model_free(m);
-    return s;
+    return s ? s : opens(to, err);
 }

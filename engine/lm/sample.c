@@ -139,8 +139,34 @@ static int by_order(const void *a, const void *b) {
     return before(a, b) ? -1 : before(b, a) ? 1 : 0;
 }
 
+#define BUCKETS 4096u
+
+/* The upper 12 bits of a number's place in the order of floats; -0 and 0, which are equal, have one. */
+static uint32_t bucket(float x) {
+    uint32_t u = arith_bits(x + 0.0f);
+    return (u >> 31 ? ~u : u | 0x80000000u) >> 20;
+}
+
+/* Brings all that may be among the k first of the order before the rest, counted by buckets; how many they are, k at least. */
+static uint32_t gather(struct cand *c, uint32_t n, uint32_t k) {
+    uint32_t count[BUCKETS] = {0}, low = BUCKETS, m = 0;
+    for (uint32_t i = 0; i < n; i++)
+        count[bucket(c[i].p)]++;
+    for (uint32_t have = 0; have < k;)
+        have += count[--low];
+    for (uint32_t i = 0; i < n; i++)
+        if (bucket(c[i].p) >= low) {
+            struct cand t = c[m];
+            c[m++] = c[i];
+            c[i] = t;
+        }
+    return m;
+}
+
 /* Brings the k first of the order to the front, sorted. The order is total, so the result is one. */
 static void front(struct cand *c, uint32_t n, uint32_t k) {
+    if (n > BUCKETS && k < n / 4)
+        n = gather(c, n, k);
     uint32_t lo = 0, hi = n;
     while (k < n && hi - lo > 32) {
         struct cand p = c[lo + (hi - lo) / 2];

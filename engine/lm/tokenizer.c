@@ -215,10 +215,28 @@ enum loam_status tok_stage(struct lm_tokenizer *t, const char *expression, size_
                        (size_t)at);
     }
     (void)pcre2_jit_compile(re, PCRE2_JIT_COMPLETE); /* without JIT it only runs slower */
-    t->stage[t->n_stages++] = (struct tok_stage){re, how};
+    char *text = mem_printf("%.*s", (int)n, expression);
+    if (!text) {
+        pcre2_code_free(re);
+        return err_set(err, LOAM_ENOMEM, "no memory for a splitting expression");
+    }
+    t->stage[t->n_stages++] = (struct tok_stage){re, text, how};
     keccak_add(&t->hash, "stage", 6);
     keccak_add(&t->hash, expression, n);
     return LOAM_OK;
+}
+
+const char *tok_pre(const struct lm_tokenizer *t) {
+    for (size_t k = 0; k < sizeof pre_kinds / sizeof *pre_kinds; k++) {
+        const struct pre_kind *p = &pre_kinds[k];
+        bool same = !t->spm && p->whole == t->whole && p->nfc == t->nfc;
+        int n = 0;
+        for (; n < 2 && p->stage[n]; n++)
+            same = same && n < t->n_stages && t->stage[n].how == TOK_ISOLATED && !strcmp(t->stage[n].expression, p->stage[n]);
+        if (same && n == t->n_stages)
+            return p->name;
+    }
+    return NULL;
 }
 
 static int longer_first(const void *a, const void *b) {
@@ -232,6 +250,15 @@ static void hash_u32(struct keccak *k, uint32_t v) {
     uint8_t b[4];
     put_le32(b, v);
     keccak_add(k, b, 4);
+}
+
+static const char *const end_texts[] = {"<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|end_of_text|>", "<end_of_turn>", "<|end|>", "</s>"};
+
+bool tok_ends_by_text(const struct lm_tokenizer *t, uint32_t id) {
+    for (size_t i = 0; i < sizeof end_texts / sizeof *end_texts; i++)
+        if (tok_find(t, end_texts[i], strlen(end_texts[i])) == id && t->piece[id].type == TOK_CONTROL)
+            return true;
+    return false;
 }
 
 /* After all pieces, merges and stages: the byte table, the list of added tokens, the hash. */
@@ -266,10 +293,9 @@ enum loam_status tok_finish(struct lm_tokenizer *t, struct err *err) {
             t->byte[b] = tok_find(t, (char *)u, n);
         }
     }
-    static const char *const ends[] = {"<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|end_of_text|>", "<end_of_turn>", "<|end|>", "</s>"};
-    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
-        uint32_t id = tok_find(t, ends[i], strlen(ends[i]));
-        if (id != LM_NO_TOKEN && t->piece[id].type == TOK_CONTROL)
+    for (size_t i = 0; i < sizeof end_texts / sizeof *end_texts; i++) {
+        uint32_t id = tok_find(t, end_texts[i], strlen(end_texts[i]));
+        if (id != LM_NO_TOKEN && t->piece[id].type == TOK_CONTROL && t->n_end < sizeof t->end / sizeof *t->end)
             t->end[t->n_end++] = id;
     }
     keccak_add(&t->hash, t->kind, strlen(t->kind) + 1);
@@ -396,6 +422,13 @@ static enum loam_status from_gguf(struct lm_tokenizer **out, const struct gguf *
         s = special_id(&t->eos, g, "tokenizer.ggml.eos_token_id", t->n, err);
     if (!s)
         s = special_id(&t->unk, g, "tokenizer.ggml.unknown_token_id", t->n, err);
+    static const char *const ends[] = {"tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"};
+    for (size_t i = 0; i < sizeof ends / sizeof *ends && !s; i++) { /* tok_finish adds those known by their text */
+        uint32_t id;
+        s = special_id(&id, g, ends[i], t->n, err);
+        if (!s && id != LM_NO_TOKEN)
+            t->end[t->n_end++] = id;
+    }
     if (!s)
         s = gguf_bool(&t->add_bos, g, "tokenizer.ggml.add_bos_token", spm || t->whole, err);
     if (!s)
@@ -417,8 +450,10 @@ enum loam_status lm_tokenizer_gguf(struct lm_tokenizer **out, const struct gguf 
 void lm_tokenizer_free(struct lm_tokenizer *t) {
     if (!t)
         return;
-    for (int i = 0; i < t->n_stages; i++)
+    for (int i = 0; i < t->n_stages; i++) {
         pcre2_code_free(t->stage[i].re);
+        mem_free(t->stage[i].expression);
+    }
     mem_free(t->piece);
     mem_free(t->text);
     mem_free(t->find);

@@ -32,6 +32,7 @@ struct tok_special {
 };
 struct tok_stage {
     void *re; /* pcre2_code */
+    char *expression;
     enum tok_split how;
 };
 
@@ -52,7 +53,7 @@ struct lm_tokenizer {
     struct tok_stage stage[TOK_STAGES_MAX];
     int n_stages;
     uint32_t bos, eos, unk;
-    uint32_t end[8], n_end;
+    uint32_t end[16], n_end;
     bool spm;          /* SentencePiece-like: spaces are U+2581, characters without a piece are bytes */
     bool add_bos;
     bool add_prefix;   /* a space is put before the text, */
@@ -71,6 +72,10 @@ void tok_add(struct lm_tokenizer *t, const char *s, size_t n, enum tok_type type
 enum loam_status tok_merges(struct lm_tokenizer *t, uint32_t n, struct err *err);
 enum loam_status tok_merge_add(struct lm_tokenizer *t, const char *a, size_t an, const char *b, size_t bn, uint32_t rank, struct err *err);
 enum loam_status tok_stage(struct lm_tokenizer *t, const char *expression, size_t n, enum tok_split how, struct err *err);
+/* The value of tokenizer.ggml.pre whose splitting, normalisation and merging are these; NULL: none has them. */
+const char *tok_pre(const struct lm_tokenizer *t);
+/* Is it one of those that tok_finish takes for an end of answers by its text? */
+bool tok_ends_by_text(const struct lm_tokenizer *t, uint32_t id);
 enum loam_status tok_finish(struct lm_tokenizer *t, struct err *err);
 uint32_t tok_find(const struct lm_tokenizer *t, const char *s, size_t n);
 const struct tok_merge *tok_merge_find(const struct lm_tokenizer *t, uint32_t a, uint32_t b);

@@ -190,22 +190,21 @@ static void (*const micros_plain[MR])(uint32_t type, size_t k, const float *a, c
 /* dst[j * ldd + i] = src[i * lds + j], i and j below 8, j ascending; rows of src from n on are zeros. */
 #if defined(SIMD_AVX2) || defined(SIMD_AVX512)
 INL void transpose8(float *dst, size_t ldd, const float *src, size_t lds, size_t n) {
-    __m256 r[8], t[8];
-    for (size_t i = 0; i < 8; i++)
-        r[i] = i < n ? _mm256_loadu_ps(src + i * lds) : _mm256_setzero_ps();
-    for (int i = 0; i < 8; i += 2) {
-        t[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
-        t[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
-    }
-    for (int i = 0; i < 8; i += 4)
-        for (int h = 0; h < 2; h++) {
-            r[i + 2 * h] = _mm256_shuffle_ps(t[i + h], t[i + 2 + h], 0x44);
-            r[i + 2 * h + 1] = _mm256_shuffle_ps(t[i + h], t[i + 2 + h], 0xee);
-        }
-    for (size_t j = 0; j < 4; j++)
-        _mm256_storeu_ps(dst + j * ldd, _mm256_permute2f128_ps(r[j], r[4 + j], 0x20));
-    for (size_t j = 0; j < 4; j++)
-        _mm256_storeu_ps(dst + (4 + j) * ldd, _mm256_permute2f128_ps(r[j], r[4 + j], 0x31));
+    /* Registers named one by one: gcc takes an array of them through memory. */
+#define ROW(i) __m256 r##i = i < n ? _mm256_loadu_ps(src + i * lds) : _mm256_setzero_ps()
+    ROW(0); ROW(1); ROW(2); ROW(3); ROW(4); ROW(5); ROW(6); ROW(7);
+#undef ROW
+#define PAIR(i, j) __m256 l##i = _mm256_unpacklo_ps(r##i, r##j), h##i = _mm256_unpackhi_ps(r##i, r##j)
+    PAIR(0, 1); PAIR(2, 3); PAIR(4, 5); PAIR(6, 7);
+#undef PAIR
+    /* columns j and j + 4 of rows 0 .. 3 and of rows 4 .. 7 */
+#define COLUMN(j, x, imm) __m256 a##j = _mm256_shuffle_ps(x##0, x##2, imm), b##j = _mm256_shuffle_ps(x##4, x##6, imm)
+    COLUMN(0, l, 0x44); COLUMN(1, l, 0xee); COLUMN(2, h, 0x44); COLUMN(3, h, 0xee);
+#undef COLUMN
+#define SAVE(j, at, half) _mm256_storeu_ps(dst + (at) * ldd, _mm256_permute2f128_ps(a##j, b##j, half))
+    SAVE(0, 0, 0x20); SAVE(1, 1, 0x20); SAVE(2, 2, 0x20); SAVE(3, 3, 0x20);
+    SAVE(0, 4, 0x31); SAVE(1, 5, 0x31); SAVE(2, 6, 0x31); SAVE(3, 7, 0x31);
+#undef SAVE
 }
 #else
 INL void transpose8(float *dst, size_t ldd, const float *src, size_t lds, size_t n) {

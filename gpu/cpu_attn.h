@@ -22,6 +22,12 @@ static void pack_all(float *dst, const float *a, size_t a_i, size_t a_p, size_t 
 
 /* dst [d][NR]: column i is row i0 + i of x (rows ld apart); columns past n repeat zeros. */
 static void fill_queries(float *dst, const float *x, size_t ld, size_t n, size_t d) {
+    if (n == NR && d % 8 == 0) {
+        for (size_t c = 0; c < d; c += 8)
+            for (size_t i = 0; i < NR; i += 8)
+                transpose8(dst + c * NR + i, NR, x + i * ld + c, ld, 8);
+        return;
+    }
     for (size_t i = 0; i < n; i++)
         for (size_t c = 0; c < d; c++)
             dst[c * NR + i] = x[i * ld + c];

@@ -190,22 +190,21 @@ static void (*const micros_plain[MR])(uint32_t type, size_t k, const float *a, c
 /* dst[j * ldd + i] = src[i * lds + j], i and j below 8, j ascending; rows of src from n on are zeros. */
 #if defined(SIMD_AVX2) || defined(SIMD_AVX512)
 INL void transpose8(float *dst, size_t ldd, const float *src, size_t lds, size_t n) {
-    __m256 r[8], t[8];
-    for (size_t i = 0; i < 8; i++)
-        r[i] = i < n ? _mm256_loadu_ps(src + i * lds) : _mm256_setzero_ps();
-    for (int i = 0; i < 8; i += 2) {
-        t[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
-        t[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
-    }
-    for (int i = 0; i < 8; i += 4)
-        for (int h = 0; h < 2; h++) {
-            r[i + 2 * h] = _mm256_shuffle_ps(t[i + h], t[i + 2 + h], 0x44);
-            r[i + 2 * h + 1] = _mm256_shuffle_ps(t[i + h], t[i + 2 + h], 0xee);
-        }
-    for (size_t j = 0; j < 4; j++)
-        _mm256_storeu_ps(dst + j * ldd, _mm256_permute2f128_ps(r[j], r[4 + j], 0x20));
-    for (size_t j = 0; j < 4; j++)
-        _mm256_storeu_ps(dst + (4 + j) * ldd, _mm256_permute2f128_ps(r[j], r[4 + j], 0x31));
+    /* Registers named one by one: gcc takes an array of them through memory. */
+#define ROW(i) __m256 r##i = i < n ? _mm256_loadu_ps(src + i * lds) : _mm256_setzero_ps()
+    ROW(0); ROW(1); ROW(2); ROW(3); ROW(4); ROW(5); ROW(6); ROW(7);
+#undef ROW
+#define PAIR(i, j) __m256 l##i = _mm256_unpacklo_ps(r##i, r##j), h##i = _mm256_unpackhi_ps(r##i, r##j)
+    PAIR(0, 1); PAIR(2, 3); PAIR(4, 5); PAIR(6, 7);
+#undef PAIR
+    /* columns j and j + 4 of rows 0 .. 3 and of rows 4 .. 7 */
+#define COLUMN(j, x, imm) __m256 a##j = _mm256_shuffle_ps(x##0, x##2, imm), b##j = _mm256_shuffle_ps(x##4, x##6, imm)
+    COLUMN(0, l, 0x44); COLUMN(1, l, 0xee); COLUMN(2, h, 0x44); COLUMN(3, h, 0xee);
+#undef COLUMN
+#define SAVE(j, at, half) _mm256_storeu_ps(dst + (at) * ldd, _mm256_permute2f128_ps(a##j, b##j, half))
+    SAVE(0, 0, 0x20); SAVE(1, 1, 0x20); SAVE(2, 2, 0x20); SAVE(3, 3, 0x20);
+    SAVE(0, 4, 0x31); SAVE(1, 5, 0x31); SAVE(2, 6, 0x31); SAVE(3, 7, 0x31);
+#undef SAVE
 }
 #else
 INL void transpose8(float *dst, size_t ldd, const float *src, size_t lds, size_t n) {
@@ -319,7 +318,10 @@ static void fill_panel(const struct b_source *s, float *dst, size_t j0, size_t j
         size_t lane = p % 16, n = 16 - lane < p1 - p ? 16 - lane : p1 - p;
         const uint8_t *g = base + p / 16 * group;
         size_t top = w->k - j0 < NR ? w->k - j0 : NR;
-        if (l->code == PACK_PLAIN) {
+        const float *from = tile;
+        if (w->type == GPU_F32 && top == NR) {
+            from = (const float *)(const void *)g + j0 * 16;
+        } else if (l->code == PACK_PLAIN) {
             for (size_t k = 0; k < top; k++)
                 for (size_t at = 0; at < 16; at += W)
                     vf_store(tile + k * 16 + at, plain_load(g + ((j0 + k) * 16 + at) * l->elem, w->type));
@@ -333,11 +335,11 @@ static void fill_panel(const struct b_source *s, float *dst, size_t j0, size_t j
         if (n == 16) {
             for (size_t i = 0; i < 16; i += 8)
                 for (size_t k = 0; k < NR; k += 8)
-                    transpose8(to + i * NR + k, NR, tile + k * 16 + i, 16, 8);
+                    transpose8(to + i * NR + k, NR, from + k * 16 + i, 16, 8);
         } else {
             for (size_t i = 0; i < n; i++)
                 for (size_t k = 0; k < NR; k++)
-                    to[i * NR + k] = tile[k * 16 + lane + i];
+                    to[i * NR + k] = from[k * 16 + lane + i];
         }
         p += n;
     }
@@ -451,7 +453,35 @@ static void epilogue(float *c, size_t c_i, const float *acc, size_t rows, size_t
     }
 }
 
-static void gemm_cols(const struct gemm_job *j, float *panel, size_t j0, uint32_t m_from, uint32_t m_to) {
+/* What the panel of columns j0 will be filled from, in `of` equal parts: asks for one into the second cache, while a tile of the
+ * panel before it is computed, so that memory is read during the arithmetic and not between. */
+static void panel_ahead(const struct gemm_job *j, size_t j0, uint32_t part, uint32_t of) {
+    const struct gpu_weight *w = j->b.w;
+    const struct pack_layout *l = pack_layout(w->type);
+    const size_t group = pack_group_bytes(l, w->k), sc_bytes = l->code == PACK_PLAIN ? 0 : pack_scales_bytes(l, w->k);
+    if (!j->b.by_k) { /* groups of 16 rows, side by side */
+        size_t lines = (j->n - j0 > 16 ? NR / 16 : 1) * (group / 64), to = lines * (part + 1) / of;
+        for (size_t i = lines * part / of; i < to; i++)
+            __builtin_prefetch((const uint8_t *)w->packed + j0 / 16 * group + i * 64, 0, 2);
+        return;
+    }
+    size_t groups = (w->n + 15) / 16, to = groups * (part + 1) / of;
+    for (size_t i = groups * part / of; i < to; i++) { /* a piece of every group */
+        const uint8_t *g = (const uint8_t *)w->packed + i * group;
+        if (l->code != PACK_PLAIN) {
+            __builtin_prefetch(g + j0 / 32 * l->scale_bytes, 0, 2);
+            g += sc_bytes + j0 / 32 * l->code_bytes;
+        } else {
+            g += j0 * 16 * l->elem;
+        }
+        size_t bytes = l->code == PACK_PLAIN ? NR * 16 * l->elem : l->code_bytes;
+        for (size_t b = 0; b < bytes; b += 64)
+            __builtin_prefetch(g + b, 0, 2);
+    }
+}
+
+/* ahead: the panel after this one is likely the same thread's next. */
+static void gemm_cols(const struct gemm_job *j, float *panel, size_t j0, uint32_t m_from, uint32_t m_to, bool ahead) {
     size_t jn = j->n - j0 < NR ? j->n - j0 : NR;
     int nv = jn > W ? 2 : 1;
     if (j->b.w && !j->b.by_k && j->m <= PLAIN_ROWS && !gpu_type_quantised(j->b.w->type)) {
@@ -469,6 +499,8 @@ static void gemm_cols(const struct gemm_job *j, float *panel, size_t j0, uint32_
         }
         return;
     }
+    uint32_t part = 0, parts = (m_to - m_from) * (uint32_t)((j->k + j->kc - 1) / j->kc); /* tiles */
+    ahead = ahead && j->b.w && j0 + NR < j->n;
     bool direct = jn == (size_t)nv * W && (j->epi == GPU_CHAIN || (j->epi == GPU_SET && j->alpha == 1.0f));
     for (size_t p0 = 0; p0 < j->k || !p0; p0 += j->kc) {
         size_t kn = j->k - p0 < j->kc ? j->k - p0 : j->kc;
@@ -478,6 +510,8 @@ static void gemm_cols(const struct gemm_job *j, float *panel, size_t j0, uint32_
             size_t rows = j->m - (size_t)i * MR < MR ? j->m - (size_t)i * MR : MR;
             const float *a = j->pa ? j->pa + (size_t)i * MR * j->k + p0 * MR : j->a + (size_t)i * MR * j->a_i + p0 * j->a_p;
             float *c = j->c + (size_t)i * MR * j->c_i + j0;
+            if (ahead)
+                panel_ahead(j, j0 + NR, part++, parts);
             if (direct) {
                 if (j->pa)
                     micros[rows - 1](nv, load, kn, a, panel, c, j->c_i);
@@ -499,13 +533,16 @@ static void gemm_cols(const struct gemm_job *j, float *panel, size_t j0, uint32_
     }
 }
 
-static void gemm_task(void *arg, uint32_t task, int thread) {
-    struct gemm_job *j = arg;
-    uint32_t part = task % j->split_m;
-    uint32_t from = (uint32_t)((uint64_t)j->panels_m * part / j->split_m);
-    uint32_t to = (uint32_t)((uint64_t)j->panels_m * (part + 1) / j->split_m);
-    if (from < to)
-        gemm_cols(j, pool_each(j->pool, thread), (size_t)(task / j->split_m) * NR, from, to);
+/* Units are a panel's parts of rows, panel after panel. */
+static void gemm_task(void *arg, uint32_t unit, uint32_t end, int thread) {
+    const struct gemm_job *j = arg;
+    for (; unit < end; unit++) {
+        uint32_t part = unit % j->split_m;
+        uint32_t from = (uint32_t)((uint64_t)j->panels_m * part / j->split_m);
+        uint32_t to = (uint32_t)((uint64_t)j->panels_m * (part + 1) / j->split_m);
+        if (from < to)
+            gemm_cols(j, pool_each(j->pool, thread), (size_t)(unit / j->split_m) * NR, from, to, j->split_m == 1);
+    }
 }
 
 /* Runs the product on the pool. `packed`: pa is there already (several products of one A). */
@@ -538,7 +575,7 @@ static enum loam_status gemm_run(struct gpu *g, struct gemm_job *j, bool packed,
         j->pa = pool_shared(g->pool);
         pool_run(g->pool, (j->panels_m + 7) / 8, gemm_pack_task, j);
     }
-    pool_run(g->pool, panels_n * j->split_m, gemm_task, j);
+    pool_ranges(g->pool, panels_n * j->split_m, 1, gemm_task, j);
     return LOAM_OK;
 }
 

@@ -7,8 +7,9 @@
 
 #include "base/banned.h"
 
-/* Logits of at most so many bytes exist at a time; a chunk has at least CHUNK_ROWS_MIN rows. */
-#define CHUNK_BYTES ((size_t)32 << 20)
+/* Logits of at most so many bytes exist at a time; a chunk has at least CHUNK_ROWS_MIN rows. Every chunk goes through the head's
+ * weights twice, so a row of 256 trained tokens over a vocabulary of 49152 is one chunk. */
+#define CHUNK_BYTES ((size_t)48 << 20)
 #define CHUNK_ROWS_MIN 16u
 
 struct saved { /* of one layer, for backward; T tokens each */

@@ -1209,7 +1209,19 @@ static void options(void **state) {
     vt_keys(&v, "2z");
     vt_wait(&v, "11-23 21:40");
     vt_wait(&v, "*");
-    vt_keys(&v, "Q");
+    json_decref(fake.options); /* set while it runs: at once */
+    fake.options = json_pack("[{s:s, s:s, s:s}, {s:s, s:s, s:s}]", "name", "console.keys", "value", "help=F,detach=Q", "source", "set", "name",
+                             "console.ascii", "value", "yes", "source", "file");
+    vt_keys(&v, ":set console.keys help=F,detach=Q\r");
+    vt_wait(&v, "F help");
+    json_object_set_new(json_array_get(fake.options, 0), "source", json_string("default")); /* and back */
+    vt_keys(&v, "\033");
+    vt_wait_gone(&v, "\"ran\"");
+    vt_keys(&v, ":set console.keys ''\r");
+    vt_wait(&v, "? help");
+    vt_keys(&v, "\033");
+    vt_wait_gone(&v, "\"ran\"");
+    vt_keys(&v, "q");
     assert_int_equal(vt_exit(&v), 0);
     vt_end(&v);
 }
@@ -1339,11 +1351,23 @@ static void filters(void **state) {
     assert_string_equal(fake.last_line, "job pause 3");
     vt_keys(&v, "\003");
     vt_wait_gone(&v, "\"ran\"");
+    json_t *jobs = fake_value(&fake, "jobs"), *job; /* held: what held it lets it go */
+    size_t at;
+    json_array_foreach(json_object_get(jobs, "list"), at, job)
+        if (json_integer_value(json_object_get(job, "id")) == 3)
+            json_object_set_new(job, "state", json_string("paused"));
+    fake_topic(&fake, "jobs", jobs);
+    vt_wait(&v, "paused");
+    vt_keys(&v, "p");
+    vt_wait(&v, "job resume 3");
+    assert_string_equal(fake.last_line, "job resume 3");
+    vt_keys(&v, "\003");
+    vt_wait_gone(&v, "\"ran\"");
     vt_keys(&v, "\033x"); /* Alt-x, as a terminal sends it: no key here */
     vt_wait(&v, "alt-x does nothing here");
     vt_keys(&v, "x");
     vt_wait(&v, ":job cancel 3"); /* asked, not done */
-    assert_string_equal(fake.last_line, "job pause 3");
+    assert_string_equal(fake.last_line, "job resume 3");
     vt_keys(&v, "\003:slow\r");
     vt_wait(&v, "slow step 43 43%");
     fake_finish(&fake, "slow is over\n");

@@ -255,8 +255,11 @@ void tui_options_told(void *arg, uint64_t id, const json_t *result, const json_t
         if (form_sets(name))
             json_array_append(t->options, (json_t *)(uintptr_t)o);
         struct err e;
-        if (!strcmp(jstr(o, "source"), "default"))
+        if (!strcmp(jstr(o, "source"), "default")) {
+            if (!strcmp(name, "console.keys") && !t->o.keys)
+                keymap_init(&t->keys); /* it may have been another a moment ago */
             continue;
+        }
         bool yes = !strcmp(v, "true") || !strcmp(v, "on") || !strcmp(v, "yes") || !strcmp(v, "1");
         if (!strcmp(name, "console.keys") && !t->o.keys) {
             keymap_init(&t->keys);

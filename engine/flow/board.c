@@ -112,7 +112,8 @@ static void put_evals(json_t *topic, const char *dir) {
 
 static json_int_t newest(const json_t *o) { return json_integer_value(json_object_get(o, "created_ms")); }
 
-json_t *board_runs(struct node *n) {
+/* evals (NULL: not asked for) gets those of the newest run. */
+static json_t *runs_of(struct node *n, json_t *evals) {
     json_t *all = NULL, *out = json_array();
     if (record_list(n, TABLE_MODEL, NULL, 0, &all, NULL))
         return out;
@@ -125,6 +126,8 @@ json_t *board_runs(struct node *n) {
         const char *dir = json_string_value(json_object_get(r, "run_dir")), *name = json_string_value(json_object_get(r, "name"));
         json_t *steps = json_object_get(r, "steps");
         if (dir && name) {
+            if (!told && evals)
+                put_evals(evals, dir);
             json_t *c = told < BOARD_RUNS ? curve_of(dir, BOARD_POINTS) : NULL;
             json_t *last = c && !json_is_integer(steps) ? json_array_get(json_array_get(c, json_array_size(c) - 1), 0) : NULL;
             json_array_append_new(out, json_pack("{s:s s:s s:s s:O* s:O* s:O* s:O* s:O* s:o*}", "run", name, "state", "done", "adapter", name, "loss",
@@ -139,23 +142,22 @@ json_t *board_runs(struct node *n) {
     return out;
 }
 
+json_t *board_runs(struct node *n) {
+    return runs_of(n, NULL);
+}
+
 static void restore_train(struct node *n) {
-    json_t *runs = board_runs(n), *r = json_array_get(runs, 0), *record = NULL;
-    const char *name = json_string_value(json_object_get(r, "run"));
+    json_t *evals = json_object(), *runs = runs_of(n, evals), *r = json_array_get(runs, 0);
     if (r) {
-        json_t *v =
+        topic_set(n, "train",
                   json_pack("{s:O s:s s:O s:O s:O* s:O* s:O* s:O* s:O* s:O}", "run", json_object_get(r, "run"), "state", "done", "model",
                             json_object_get(r, "run"), "adapter", json_object_get(r, "adapter"), "step", json_object_get(r, "steps"), "steps",
                             json_object_get(r, "steps"), "loss", json_object_get(r, "loss"), "rows", json_object_get(r, "rows"), "loss_curve",
-                            json_object_get(r, "curve"), "runs", runs);
-        const char *dir = name && !record_get(n, TABLE_MODEL, name, strlen(name), &record, NULL)
-                              ? json_string_value(json_object_get(record, "run_dir")) : NULL;
-        if (v && dir)
-            put_evals(v, dir);
-        topic_set(n, "train", v);
-        json_decref(record);
+                            json_object_get(r, "curve"), "runs", runs));
+        topic_update(n, "train", json_incref(evals));
     }
     json_decref(runs);
+    json_decref(evals);
 }
 
 static const char *question_of(const json_t *call) {

@@ -447,20 +447,21 @@ struct watch {
 
 static void watch_topic(struct watch *w, const char *state) {
     const struct lm_train_metrics *m = &w->last;
-    topic_update(w->f->node, "train",
-                 json_pack("{s:s s:I s:s s:s s:s s:s s:I s:I s:I s:I s:f s:f s:I s:f s:f s:f s:I s:I s:n s:O s:O}", "run", w->q->name, "job",
-                           (json_int_t)(w->f->job ? job_id(w->f->job) : 0), "state", state, "model", w->q->name, "base", w->base,
-                           "adapter", w->q->name, "step", (json_int_t)m->step, "steps", (json_int_t)m->steps, "epoch",
-                           (json_int_t)m->epoch, "epochs", (json_int_t)m->epochs, "loss", m->loss, "lr", m->lr, "tokens",
-                           (json_int_t)m->tokens, "tokens_per_s", m->tok_s, "elapsed_s",
-                           (double)(clock_mono_us() - w->started_us) / 1e6, "eta_s", m->eta_s, "memory_bytes", (json_int_t)m->rss, "rows",
-                           (json_int_t)w->rows, "error", "loss_curve", w->curve, "checkpoints", w->checkpoints));
+    json_t *v = json_pack("{s:s s:I s:s s:s s:s s:s s:I s:I s:I s:I s:f s:f s:I s:f s:f s:f s:I s:I s:n s:O s:O}", "run", w->q->name, "job",
+                          (json_int_t)(w->f->job ? job_id(w->f->job) : 0), "state", state, "model", w->q->name, "base", w->base,
+                          "adapter", w->q->name, "step", (json_int_t)m->step, "steps", (json_int_t)m->steps, "epoch",
+                          (json_int_t)m->epoch, "epochs", (json_int_t)m->epochs, "loss", m->loss, "lr", m->lr, "tokens",
+                          (json_int_t)m->tokens, "tokens_per_s", m->tok_s, "elapsed_s",
+                          (double)(clock_mono_us() - w->started_us) / 1e6, "eta_s", m->eta_s, "memory_bytes", (json_int_t)m->rss, "rows",
+                          (json_int_t)w->rows, "error", "loss_curve", w->curve, "checkpoints", w->checkpoints);
     size_t n = json_array_size(w->evals);
-    if (n)
-        topic_update(w->f->node, "train",
-                     json_pack("{s:O s:f s:f s:I}", "eval_curve", w->evals, "eval_loss",
-                               json_real_value(json_array_get(json_array_get(w->evals, n - 1), 1)), "best_loss", w->best_loss, "best_step",
-                               (json_int_t)w->best_step));
+    json_t *e = n ? json_pack("{s:O s:f s:f s:I}", "eval_curve", w->evals, "eval_loss", json_real_value(json_array_get(json_array_get(w->evals, n - 1), 1)),
+                              "best_loss", w->best_loss, "best_step", (json_int_t)w->best_step)
+                  : json_pack("{s:n s:n s:n s:n}", "eval_curve", "eval_loss", "best_loss", "best_step"); /* nothing of an earlier run's */
+    if (v)
+        json_object_update(v, e);
+    json_decref(e);
+    topic_update(w->f->node, "train", v);
 }
 
 static void watch_point(struct watch *w, uint64_t step, double loss) {

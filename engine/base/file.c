@@ -223,6 +223,11 @@ bool file_exists(const char *path) {
     return access(path, F_OK) == 0;
 }
 
+bool file_is_folder(const char *path) {
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
 enum loam_status file_map(struct file_map *out, const char *path, struct err *err) {
     *out = (struct file_map){0};
     int fd;

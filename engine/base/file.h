@@ -29,6 +29,7 @@ enum loam_status file_mkdirs(const char *path, struct err *err) LOAM_MUST_USE;
 /* Removes what a file_write that was killed left in a folder (NAME.tmp-PID-N). Only for folders that nobody else writes to. */
 void file_sweep(const char *dir);
 bool file_exists(const char *path);
+bool file_is_folder(const char *path); /* a link to one too */
 
 /* What tells one state of a file from another without reading it, as it was when the file was mapped. */
 struct file_id {

@@ -774,8 +774,7 @@ static json_t *base_json(struct node *n, const char *name) {
     struct err e;
     char *path = file_of(n, name);
     json_t *o = json_pack("{s:s s:s s:b}", "name", name, "kind", "base", "served", serving(n));
-    struct stat st;
-    if (o && path && !stat(path, &st) && S_ISDIR(st.st_mode)) {
+    if (o && path && file_is_folder(path)) {
         json_object_set_new(o, "file", json_string(path));
         json_object_set_new(o, "quant", json_string("safetensors"));
     } else if (o && path && !gguf_open(&g, path, &e)) {
@@ -856,8 +855,7 @@ enum loam_status flow_model_add(struct node *n, const char *path, const char *na
     enum loam_status s = to && dir ? LOAM_OK : err_set(err, LOAM_ENOMEM, "no memory for a path");
     if (!s && (rec || file_exists(to)))
         s = err_set(err, LOAM_EEXIST, "there is a model %s already", name);
-    struct stat st;
-    if (!s && !stat(path, &st) && S_ISDIR(st.st_mode))
+    if (!s && file_is_folder(path))
         s = err_set(err, LOAM_EINVAL, "%s is a folder: put it, or a link to it, into %s yourself", path, dir);
     if (!s)
         s = lm_model_open(&m, path, err);
@@ -1085,10 +1083,9 @@ enum loam_status flow_model_export(json_t **out, struct node *n, struct job *j, 
     uint32_t t;
     *out = NULL;
     enum loam_status s = lm_type_parse(&t, type ? type : gguf ? "F16" : "F32", err);
-    struct stat st;
     if (!s)
         s = flow_model_get(&m, n, model, err);
-    bool folder = !s && !stat(m->in_base->path, &st) && S_ISDIR(st.st_mode);
+    bool folder = !s && file_is_folder(m->in_base->path);
     if (!s && gguf && folder && !m->adapter && !type)
         t = m->base->layers[0].w[LM_Q].type; /* the base's numbers as they are */
     if (!s && gguf && !folder && !m->adapter)

@@ -12,7 +12,6 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "base/banned.h"
 
@@ -192,10 +191,9 @@ static enum loam_status write_text(const char *dir, const char *name, const stru
 enum loam_status lm_export_folder(struct lm_model *m, const struct lm_adapter *a, const char *from, const char *dir, uint32_t type,
                                   struct err *err) {
     struct parts l = {0};
-    struct stat st;
     struct lm_shape shape;
     struct buf text = BUF_INIT(EXPORT_TEXT_MAX);
-    bool folder = !stat(from, &st) && S_ISDIR(st.st_mode);
+    bool folder = file_is_folder(from);
     char *config = mem_printf("%s/config.json", dir), *weights = mem_printf("%s/model.safetensors", dir);
     enum loam_status s = config && weights ? LOAM_OK : err_set(err, LOAM_ENOMEM, "no memory for a path");
     lm_model_shape(&shape, m);
@@ -251,12 +249,11 @@ enum loam_status lm_export_gguf(struct lm_model *m, const struct lm_adapter *a, 
     struct gguf_writer *w = NULL;
     struct parts l = {0};
     struct lm_shape shape;
-    struct stat st;
     lm_model_shape(&shape, m);
     enum loam_status s = a ? lm_adapter_fits(a, &shape, err) : LOAM_OK;
     if (!s && file_exists(to))
         s = err_set(err, LOAM_EEXIST, "%s is there already", to);
-    if (!s && !stat(from, &st) && S_ISDIR(st.st_mode))
+    if (!s && file_is_folder(from))
         return export_gguf_of_folder(m, a, from, to, type, type, err);
     if (!s)
         s = gguf_open(&g, from, err);

@@ -161,8 +161,7 @@ enum loam_status lm_model_open_images(struct lm_model **out, const char *path, c
         return s;
     const char *base = strrchr(path, '/');
     text_clean_cut(m->name, sizeof m->name, base ? base + 1 : path, strlen(base ? base + 1 : path));
-    struct stat st;
-    s = !stat(path, &st) && S_ISDIR(st.st_mode) ? model_from_folder(m, path, err) : model_from_gguf(m, path, err);
+    s = file_is_folder(path) ? model_from_folder(m, path, err) : model_from_gguf(m, path, err);
     if (!s)
         s = model_check_tensors(m, err);
     m->own->path = mem_strdup(path);

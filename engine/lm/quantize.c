@@ -1,4 +1,5 @@
 #include "lm/quantize.h"
+#include "base/file.h"
 #include "base/mem.h"
 #include "gpu/ops.h"
 #include "lm/export_in.h"
@@ -7,7 +8,6 @@
 
 #include <string.h>
 #include <strings.h>
-#include <sys/stat.h>
 
 #include "base/banned.h"
 
@@ -53,9 +53,8 @@ static enum loam_status opens(const char *path, struct err *err) {
 enum loam_status lm_quantize(const char *from, const char *to, uint32_t type, uint32_t head_type, struct err *err) {
     struct gguf g;
     struct gguf_writer *w = NULL;
-    struct stat st;
     enum loam_status s;
-    if (!stat(from, &st) && S_ISDIR(st.st_mode)) {
+    if (file_is_folder(from)) {
         struct lm_model *m = NULL;
         if (!(s = lm_model_open(&m, from, err)))
             s = export_gguf_of_folder(m, NULL, from, to, type, head_type, err);

@@ -611,6 +611,11 @@ static void real_forms(void **state) {
     vt_wait(&v, "done ");
     vt_wait(&v, "eval "); /* its curve, its value and its name stand there */
     vt_wait(&v, "loss o eval");
+    snprintf(cmd, sizeof cmd, ":train plain --files %s --base tiny --epochs 1\r", row[0]);
+    vt_keys(&v, cmd);
+    vt_wait(&v, "adapter     plain on tiny");
+    vt_keys(&v, "\003");
+    vt_wait_gone(&v, "loss o eval"); /* a run without evaluations shows none of an earlier one's */
     vt_keys(&v, ":form publish\r");
     vt_wait(&v, "Publish: an adapter as files");
     vt_keys(&v, "li\t");
@@ -1214,11 +1219,19 @@ static void options(void **state) {
                              "console.ascii", "value", "yes", "source", "file");
     vt_keys(&v, ":set console.keys help=F,detach=Q\r");
     vt_wait(&v, "F help");
-    json_object_set_new(json_array_get(fake.options, 0), "source", json_string("default")); /* and back */
+    json_decref(fake.options); /* and all of it back */
+    fake.options = json_pack("[{s:s, s:s, s:s}, {s:s, s:s, s:s}, {s:s, s:s, s:s}, {s:s, s:s, s:s}]", "name", "console.keys", "value", "", "source",
+                             "default", "name", "console.ascii", "value", "no", "source", "default", "name", "console.theme", "value", "auto", "source",
+                             "default", "name", "console.plot", "value", "block", "source", "default");
+    size_t before = v.raw_n;
     vt_keys(&v, "\033");
     vt_wait_gone(&v, "\"ran\"");
     vt_keys(&v, ":set console.keys ''\r");
     vt_wait(&v, "? help");
+    vt_wait(&v, "\xe2\x96\xb6" "2 Train"); /* UTF-8 */
+    vt_wait(&v, "\xe2\x96\x88");           /* blocks */
+    struct vt part = {.raw = v.raw + before, .raw_n = v.raw_n - before};
+    assert_true(colours(&part) > 0);
     vt_keys(&v, "\033");
     vt_wait_gone(&v, "\"ran\"");
     vt_keys(&v, "q");

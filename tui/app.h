@@ -127,6 +127,7 @@ struct tui {
     enum pane_id focus;
     struct keymap keys;
     enum plot_kind plot;
+    bool told[5];         /* console.* options that were once another than the default: from then on the default is told too */
 
     /* what the node said */
     json_t *topic[TOPICS];

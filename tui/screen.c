@@ -50,7 +50,7 @@ struct screen {
     uint64_t row[FRAME_ROWS_MAX]; /* a hash of what curses was told of each row; it compares cells itself */
     int shown_rows, shown_cols;
     int rows, cols;
-    bool ascii, may_colour, colour, modern, mouse, inside, sync, closing, gone, in_poll;
+    bool ascii, ascii_locale, may_colour, colour, modern, mouse, inside, sync, closing, gone, in_poll;
     char fallback[96];
     FILE *cast;
     uint64_t cast_start, frames, skipped, bytes;
@@ -506,7 +506,7 @@ bool screen_restyle(struct screen *t, const char *theme, bool ascii, bool mouse)
         return false;
     if (look)
         dress(t, look);
-    t->ascii = t->ascii || ascii;
+    t->ascii = t->ascii_locale || ascii;
     if (t->modern && mouse != t->mouse && !buf_str(&t->out, mouse ? "\033[?1000h\033[?1006h" : "\033[?1006l\033[?1000l", NULL)) {
         t->mouse = mouse;
         way_back_build(t);
@@ -553,7 +553,8 @@ enum loam_status screen_open(struct screen **out, struct uv_loop_s *loop, const 
     t->raw = way_back.saved;
     cfmakeraw(&t->raw);
     read_size(t);
-    t->ascii = o->ascii || strcmp(nl_langinfo(CODESET), "UTF-8");
+    t->ascii_locale = strcmp(nl_langinfo(CODESET), "UTF-8");
+    t->ascii = t->ascii_locale || o->ascii;
 
     t->mem = memfd_create("frame", MFD_CLOEXEC);
     if (t->mem < 0 || !(t->mem_file = fdopen(t->mem, "w"))) {

@@ -241,8 +241,9 @@ static void on_table(void *arg, uint64_t id, const json_t *result, const json_t 
 /* The options of the console, kept by the node; what the command line said goes before. */
 void tui_options_told(void *arg, uint64_t id, const json_t *result, const json_t *error) {
     struct tui *t = arg;
+    static const char *const own[] = {"console.keys", "console.plot", "console.theme", "console.ascii", "console.mouse"};
     const char *theme = NULL;
-    bool ascii = t->o.ascii, mouse = t->o.mouse;
+    bool ascii = t->o.ascii, mouse = t->o.mouse, look = false;
     (void)id;
     (void)error;
     if (t->closing)
@@ -254,31 +255,31 @@ void tui_options_told(void *arg, uint64_t id, const json_t *result, const json_t
         const char *name = jstr(o, "name"), *v = jstr(o, "value");
         if (form_sets(name))
             json_array_append(t->options, (json_t *)(uintptr_t)o);
+        size_t k = 0;
+        while (k < sizeof own / sizeof *own && strcmp(own[k], name))
+            k++;
+        if (k == sizeof own / sizeof *own || (!t->told[k] && !strcmp(jstr(o, "source"), "default")))
+            continue; /* not the console's; or never set: what the console remembers stands */
+        t->told[k] = true;
         struct err e;
-        if (!strcmp(jstr(o, "source"), "default")) {
-            if (!strcmp(name, "console.keys") && !t->o.keys)
-                keymap_init(&t->keys); /* it may have been another a moment ago */
-            continue;
-        }
         bool yes = !strcmp(v, "true") || !strcmp(v, "on") || !strcmp(v, "yes") || !strcmp(v, "1");
-        if (!strcmp(name, "console.keys") && !t->o.keys) {
+        if (k == 0 && !t->o.keys) {
             keymap_init(&t->keys);
             if (keymap_remap(&t->keys, v, &e))
                 tui_status(t, ST_BAD, "option console.keys: %s", e.text);
-        } else if (!strcmp(name, "console.plot") && !t->o.plot)
+        } else if (k == 1 && !t->o.plot)
             plot_parse(&t->plot, v);
-        else if (!strcmp(name, "console.theme") && !t->o.theme)
+        else if (k == 2 && !t->o.theme)
             theme = v;
-        else if (!strcmp(name, "console.ascii"))
+        else if (k == 3)
             ascii = ascii || yes;
-        else if (!strcmp(name, "console.mouse"))
+        else if (k == 4)
             mouse = mouse || yes;
+        look |= k >= 2;
     }
-    if (t->screen && (theme || ascii != t->o.ascii || mouse != t->o.mouse)) {
+    if (t->screen && look) {
         if (!screen_restyle(t->screen, theme, ascii, mouse))
             tui_status(t, ST_BAD, "option console.theme: no theme \"%s\"", theme);
-        t->o.ascii = ascii;
-        t->o.mouse = mouse;
         t->frame.ascii = screen_ascii(t->screen);
         t->full = true;
         tui_dirty(t);

@@ -6,7 +6,7 @@
  *   --base FILE     the base model where it lies elsewhere on this machine than the run's file says
  *   --backend NAME  as compute.backend; "cuda" takes the device of the rank's number on its machine
  *   --threads N     compute threads of a rank; 0: the machine's cores shared out among its ranks
- *   --save S        seconds between states (30)
+ *   --save S        seconds between states (as often as takes 4 % of the time, 1 to 30)
  *   --report        one line a step for a program to read (lm_ranks_step_write), and standard input is watched: at its end the run
  *                   is stopped, its state kept
  *

@@ -9,7 +9,7 @@
 static void panel_product(float *c, const float *pa, const float *b, size_t rows, size_t k, size_t k_of_a, bool load) {
     for (size_t r = 0; r < rows; r += MR) {
         size_t n = rows - r < MR ? rows - r : MR;
-        micros[n - 1](2, load, k, pa + r * k_of_a, b, c + r * NR, NR);
+        micros[0][n - 1](2, load, k, pa + r * k_of_a, 1, MR, b, c + r * NR, NR);
     }
 }
 
@@ -209,7 +209,7 @@ static void attn_dx_task(void *arg, uint32_t task, int thread) {
                 for (size_t c0 = 0; c0 < dp; c0 += NR)
                     for (size_t r = 0; r < j1 - from; r += MR) {
                         size_t rows = j1 - from - r < MR ? j1 - from - r : MR;
-                        micros[rows - 1](2, true, nq, tp + r * nq, (which ? gr : qr) + c0 * NR,
+                        micros[0][rows - 1](2, true, nq, tp + r * nq, 1, MR, (which ? gr : qr) + c0 * NR,
                                          (which ? dv : dk) + (from + r) * dp + c0, dp);
                     }
             }

@@ -28,69 +28,10 @@ INL vf plain_load(const uint8_t *p, uint32_t type) {
     return vf_load((const float *)(const void *)p);
 }
 
-/* One tile: mr rows (a constant), both or the first of the two vectors of columns. c holds NR floats a row, ldc apart;
- * load: the chain starts at c. (Registers are named one by one: gcc 12 spills an array of them.) */
-INL void micro(const int mr, const int nv, const int load, size_t k, const float *a, const float *b, float *c, size_t ldc) {
-#define DECL(i) vf u##i = vf_zero(), v##i = vf_zero();
-    EACH_ROW(DECL)
-#undef DECL
-    if (load) {
-#define LOAD(i)                                                                                                       \
-    if (i < mr) {                                                                                                     \
-        u##i = vf_load(c + i * ldc);                                                                                  \
-        if (nv > 1)                                                                                                   \
-            v##i = vf_load(c + i * ldc + W);                                                                          \
-    }
-        EACH_ROW(LOAD)
-#undef LOAD
-    }
-    for (size_t p = 0; p < k; p++, a += MR, b += NR) {
-        vf x = vf_load(b), y = nv > 1 ? vf_load(b + W) : vf_zero();
-#define STEP(i)                                                                                                       \
-    if (i < mr) {                                                                                                     \
-        vf s = vf_set(a[i]);                                                                                          \
-        u##i = vf_fma(s, x, u##i);                                                                                    \
-        if (nv > 1)                                                                                                   \
-            v##i = vf_fma(s, y, v##i);                                                                                \
-    }
-        EACH_ROW(STEP)
-#undef STEP
-    }
-#define SAVE(i)                                                                                                       \
-    if (i < mr) {                                                                                                     \
-        vf_store(c + i * ldc, u##i);                                                                                  \
-        if (nv > 1)                                                                                                   \
-            vf_store(c + i * ldc + W, v##i);                                                                          \
-    }
-    EACH_ROW(SAVE)
-#undef SAVE
-}
-
-/* One function a count of rows, so that the last panel does not compute padding. */
-#define MICRO(i)                                                                                                      \
-    static void micro_##i(int nv, int load, size_t k, const float *a, const float *b, float *c, size_t ldc) {         \
-        if (nv > 1) {                                                                                                 \
-            if (load)                                                                                                 \
-                micro(i + 1, 2, 1, k, a, b, c, ldc);                                                                  \
-            else                                                                                                      \
-                micro(i + 1, 2, 0, k, a, b, c, ldc);                                                                  \
-        } else if (load) {                                                                                            \
-            micro(i + 1, 1, 1, k, a, b, c, ldc);                                                                      \
-        } else {                                                                                                      \
-            micro(i + 1, 1, 0, k, a, b, c, ldc);                                                                      \
-        }                                                                                                             \
-    }
-EACH_ROW(MICRO)
-#undef MICRO
-typedef void micro_fn(int nv, int load, size_t k, const float *a, const float *b, float *c, size_t ldc);
-#define NAME(i) micro_##i,
-static micro_fn *const micros[MR] = {EACH_ROW(NAME)};
-#undef NAME
-
-/* The same tile with A read where it stands, element (i, p) at a[i * a_i + p * a_p]: where B is one panel, each element of A is met
- * once, and packing it would cost as much as the product. */
-INL void micro_there(const int mr, const int nv, const int load, size_t k, const float *a, size_t a_i, size_t a_p, const float *b, float *c,
-                     size_t ldc) {
+/* One tile: mr rows (a constant), both or the first of the two vectors of columns. A's element (i, p) is a[i * a_i + p * a_p]; c holds
+ * NR floats a row, ldc apart; load: the chain starts at c. (Registers are named one by one: gcc 12 spills an array of them.) */
+INL void micro(const int mr, const int nv, const int load, size_t k, const float *a, size_t a_i, size_t a_p, const float *b, float *c,
+               size_t ldc) {
 #define DECL(i)                                                                                                       \
     const float *a##i = a + (i < mr ? i : 0) * a_i;                                                                   \
     vf u##i = vf_zero(), v##i = vf_zero();                                                                            \
@@ -122,26 +63,34 @@ INL void micro_there(const int mr, const int nv, const int load, size_t k, const
     EACH_ROW(SAVE)
 #undef SAVE
 }
-#define MICRO(i)                                                                                                      \
-    static void micro_there_##i(int nv, int load, size_t k, const float *a, size_t a_i, size_t a_p, const float *b,   \
-                                float *c, size_t ldc) {                                                               \
+
+/* One function a count of rows, so that the last panel does not compute padding; for A in panels, whose steps are constants, and for A
+ * where it stands: where B is one panel, each element of A is met once, and packing it would cost as much as the product. */
+#define MICRO_OF(name, i, a_i, a_p)                                                                                   \
+    static void name##_##i(int nv, int load, size_t k, const float *a, size_t step_i, size_t step_p, const float *b,  \
+                           float *c, size_t ldc) {                                                                    \
+        (void)step_i, (void)step_p;                                                                                   \
         if (nv > 1) {                                                                                                 \
             if (load)                                                                                                 \
-                micro_there(i + 1, 2, 1, k, a, a_i, a_p, b, c, ldc);                                                  \
+                micro(i + 1, 2, 1, k, a, a_i, a_p, b, c, ldc);                                                        \
             else                                                                                                      \
-                micro_there(i + 1, 2, 0, k, a, a_i, a_p, b, c, ldc);                                                  \
+                micro(i + 1, 2, 0, k, a, a_i, a_p, b, c, ldc);                                                        \
         } else if (load) {                                                                                            \
-            micro_there(i + 1, 1, 1, k, a, a_i, a_p, b, c, ldc);                                                      \
+            micro(i + 1, 1, 1, k, a, a_i, a_p, b, c, ldc);                                                            \
         } else {                                                                                                      \
-            micro_there(i + 1, 1, 0, k, a, a_i, a_p, b, c, ldc);                                                      \
+            micro(i + 1, 1, 0, k, a, a_i, a_p, b, c, ldc);                                                            \
         }                                                                                                             \
     }
+#define MICRO(i) MICRO_OF(micro_packed, i, 1, MR) MICRO_OF(micro_there, i, step_i, step_p)
 EACH_ROW(MICRO)
 #undef MICRO
-#define NAME(i) micro_there_##i,
-static void (*const micros_there[MR])(int nv, int load, size_t k, const float *a, size_t a_i, size_t a_p, const float *b, float *c,
-                                      size_t ldc) = {EACH_ROW(NAME)};
-#undef NAME
+#undef MICRO_OF
+#define PACKED(i) micro_packed_##i,
+#define THERE(i) micro_there_##i,
+static void (*const micros[2][MR])(int nv, int load, size_t k, const float *a, size_t a_i, size_t a_p, const float *b, float *c,
+                                   size_t ldc) = {{EACH_ROW(PACKED)}, {EACH_ROW(THERE)}}; /* [A where it stands][rows - 1] */
+#undef PACKED
+#undef THERE
 
 /* The same tile with B read straight from two columns of a packed plain weight (16 rows apart k): for few rows of A the panel
  * would cost more than it saves. type is a constant. */
@@ -449,7 +398,7 @@ static void epilogue(float *c, size_t c_i, const float *acc, size_t rows, size_t
     case GPU_CHAIN: epilogue_of(GPU_CHAIN, c, c_i, acc, rows, cols, alpha); break;
     case GPU_SET: epilogue_of(GPU_SET, c, c_i, acc, rows, cols, alpha); break;
     case GPU_ADD: epilogue_of(GPU_ADD, c, c_i, acc, rows, cols, alpha); break;
-    default: epilogue_of(epi, c, c_i, acc, rows, cols, alpha); break;
+    case GPU_FMA: epilogue_of(GPU_FMA, c, c_i, acc, rows, cols, alpha); break;
     }
 }
 
@@ -513,10 +462,7 @@ static void gemm_cols(const struct gemm_job *j, float *panel, size_t j0, uint32_
             if (ahead)
                 panel_ahead(j, j0 + NR, part++, parts);
             if (direct) {
-                if (j->pa)
-                    micros[rows - 1](nv, load, kn, a, panel, c, j->c_i);
-                else
-                    micros_there[rows - 1](nv, load, kn, a, j->a_i, j->a_p, panel, c, j->c_i);
+                micros[!j->pa][rows - 1](nv, load, kn, a, j->a_i, j->a_p, panel, c, j->c_i);
                 continue;
             }
             _Alignas(64) float tile[MR * NR];
@@ -524,10 +470,7 @@ static void gemm_cols(const struct gemm_job *j, float *panel, size_t j0, uint32_
                 for (size_t r = 0; r < rows; r++)
                     for (size_t x = 0; x < (size_t)nv * W; x++)
                         tile[r * NR + x] = x < jn ? c[r * j->c_i + x] : 0.0f;
-            if (j->pa)
-                micros[rows - 1](nv, load, kn, a, panel, tile, NR);
-            else
-                micros_there[rows - 1](nv, load, kn, a, j->a_i, j->a_p, panel, tile, NR);
+            micros[!j->pa][rows - 1](nv, load, kn, a, j->a_i, j->a_p, panel, tile, NR);
             epilogue(c, j->c_i, tile, rows, jn, j->epi, j->alpha);
         }
     }

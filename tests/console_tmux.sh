@@ -1,6 +1,6 @@
 #!/bin/sh
 # The outsider's cross-check: the same console seen through tmux, another terminal than the tests' own.
-# No sleeps for luck: each step polls for its text, ten seconds at most. Skips without tmux.
+# No sleeps for luck: each step polls for its text, a minute at most. Skips without tmux.
 command -v tmux >/dev/null || { echo "# skipped: no tmux"; exit 77; }
 bin=${builddir:-.}/tests/test_console
 [ -x "$bin" ] || { echo "# skipped: test_console is not built (no libvterm)"; exit 77; }
@@ -10,14 +10,14 @@ t="tmux -L loam$$ -f /dev/null"
 fake=$!
 trap '$t kill-server 2>/dev/null; kill $fake 2>/dev/null; rm -rf "$dir"' EXIT
 n=0
-until [ -S "$dir/s" ]; do n=$((n + 1)); [ $n -gt 100 ] && exit 99; sleep 0.1; done
+until [ -S "$dir/s" ]; do n=$((n + 1)); [ $n -gt 600 ] && exit 99; sleep 0.1; done
 unset TMUX
 TZ=UTC LC_ALL=C.UTF-8 $t new-session -d -x 80 -y 24 "$bin --console $dir/s; echo status \$?; cat" || { echo "# skipped: tmux does not start"; exit 77; }
 wait_for() {
   n=0
   until $t capture-pane -p | grep -qF -e "$1"; do
     n=$((n + 1))
-    if [ $n -gt 100 ]; then echo "never came: $1"; $t capture-pane -p; exit 1; fi
+    if [ $n -gt 600 ]; then echo "never came: $1"; $t capture-pane -p; exit 1; fi
     sleep 0.1
   done
   echo "ok $1"

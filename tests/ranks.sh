@@ -43,8 +43,9 @@ run=$dir/run
 mkdir "$run" && cp "$data/runs/with2/ranks" "$run/"
 mpirun -n 1 "$rank" "$run" >"$dir/out" 2>&1 || { cat "$dir/out"; bad "one rank"; }
 grep -q "adapter $want" "$dir/out" || { cat "$dir/out"; bad "one rank gives another hash"; }
-# The last rank is killed as soon as there is a state; a run that was done before that is begun again.
-hit=no
+# The last rank is killed as soon as there is a state; a run that was done before that is begun again. So is one whose rank 0 said why it
+# ends while mpirun, on a machine that others slow down, no longer passed anything on.
+hit=no told=no
 for try in 1 2 3 4 5 6 7 8; do
     rm -rf "$run"
     mkdir "$run" && cp "$data/runs/with2/ranks" "$run/"
@@ -59,10 +60,10 @@ for try in 1 2 3 4 5 6 7 8; do
     [ -n "$victim" ] && kill -9 $victim 2>/dev/null
     if wait $mpi; then continue; fi
     hit=yes
-    break
+    if grep -q "ended by mpirun at step\|another rank may be lost" "$dir/out"; then told=yes; break; fi
 done
 [ $hit = yes ] || bad "no rank could be killed in time, or a run whose rank was killed ends well"
-grep -q "ended by mpirun at step\|another rank may be lost" "$dir/out" || { cat "$dir/out"; bad "a killed rank is not told"; }
+[ $told = yes ] || { cat "$dir/out"; bad "a killed rank is not told"; }
 [ -s "$run/state" ] || bad "no state was kept"
 mpirun -n 2 "$rank" --threads 1 "$run" >"$dir/out" 2>&1 || { cat "$dir/out"; bad "going on after a killed rank"; }
 grep -q '^step 1 ' "$dir/out" && bad "it began again"

@@ -92,31 +92,28 @@ struct run {
 };
 
 /* What a signal says: mpirun ends all ranks by SIGTERM when one is lost. Written after each step, by rank 0 alone. */
-static char last_words[512];
-static volatile sig_atomic_t last_words_len;
+static char last_words[2][512]; /* one is whole at any instant */
+static volatile sig_atomic_t last_words_len[2], last_words_at;
 
 static void on_end(int sig) {
-    if (write(STDERR_FILENO, last_words, (size_t)last_words_len) < 0) {
+    if (write(STDERR_FILENO, last_words[last_words_at], (size_t)last_words_len[last_words_at]) < 0) {
     }
     _exit(128 + sig);
 }
 
-static void words(const struct run *r, uint64_t step, uint64_t steps) {
-    char text[sizeof last_words];
-    int n = snprintf(text, sizeof text,
-                     "loam-rank: ended by mpirun at step %llu of %llu, because another rank was lost or the run was stopped; the folder keeps "
-                     "the last state, and the same command goes on from it\n",
-                     (unsigned long long)step, (unsigned long long)steps);
-    (void)r;
-    last_words_len = 0;
-    memcpy(last_words, text, sizeof text);
-    last_words_len = n;
+static void words(uint64_t step, uint64_t steps) {
+    int at = !last_words_at;
+    last_words_len[at] = snprintf(last_words[at], sizeof last_words[at],
+                                  "loam-rank: ended by mpirun at step %llu of %llu, because another rank was lost or the run was stopped; the folder keeps "
+                                  "the last state, and the same command goes on from it\n",
+                                  (unsigned long long)step, (unsigned long long)steps);
+    last_words_at = at;
 }
 
 static void metrics(void *ctx, const struct lm_train_metrics *m) {
     struct run *r = ctx;
     struct buf line = BUF_INIT(1024);
-    words(r, m->step, m->steps);
+    words(m->step, m->steps);
     if (!r->report)
         printf("step %llu of %llu, loss %.4f, %.0f tok/s on rank 0's clock\n", (unsigned long long)m->step, (unsigned long long)m->steps, m->loss, m->tok_s);
     else if (!lm_ranks_step_write(&line, m, NULL))
@@ -210,7 +207,7 @@ static enum loam_status train(struct run *r, struct err *err) {
         s = lm_trainer_group(t, &r->g, err);
     if (!s) {
         const struct lm_train_hooks hooks = {.ctx = r, .metrics = metrics, .ask = ask, .save_s = r->save_s};
-        words(r, lm_trainer_step(t), lm_trainer_plan(t)->steps);
+        words(lm_trainer_step(t), lm_trainer_plan(t)->steps);
         if (!r->g.rank) {
             signal(SIGTERM, on_end);
             signal(SIGINT, on_end);
